@@ -1,0 +1,1 @@
+"""Asks: services, transports, and the two kinds of parallel calls."""

@@ -1,0 +1,124 @@
+"""Every bound and default of flowkit: name, unit (last in the name), value, and the reason.
+
+A bound that is enforced anywhere is written here and nowhere else. The reference page of limits is
+generated from this file: the docstring under each name is what users read.
+"""
+
+from __future__ import annotations
+
+filter_text_chars_max = 65_536
+"""Longest filter text. Larger than any client sends, small enough to parse in tens of milliseconds."""
+
+filter_depth_max = 32
+"""Deepest nesting of parentheses and NOT. The parser uses a few frames a level; Python allows a thousand."""
+
+filter_rules_max = 1_000
+"""Most rules in one filter. SQLite allows an expression depth and variable count a little above it."""
+
+filter_values_max = 10_000
+"""Most values in one IN or CONTAINS list, in total per filter. SQLite takes 32,766 variables."""
+
+filter_cache_entries = 1_024
+"""Compiled filters kept, by text. A server has few distinct filters; a client has tens."""
+
+regex_pattern_chars_max = 1_000
+"""Longest regular expression of a filter."""
+
+regex_repeat_max = 1_000
+"""Largest counted repeat, nested counts multiplied: a{30}{30} is 900."""
+
+regex_program_bytes_max = 1_048_576
+"""Memory that one compiled regular expression may take."""
+
+regex_budget_ms = 250
+"""Time that all regular expressions of one request may take together before it is refused."""
+
+path_chars_max = 128
+"""Longest Flow path (protocol 1.3)."""
+
+flow_capacity_max = 100_000
+"""Largest capacity of a Flow, in Drops (protocol 1.5)."""
+
+flow_capacity_default = 1_000
+"""Capacity of a Flow that names none, in Drops (protocol 1.5)."""
+
+flow_history_max = 100_000
+"""Largest history of a Flow, in ended rows (positions 3)."""
+
+flow_history_default_max = 1_000
+"""History of a Flow that names none: its capacity, at most this many ended rows (positions 3)."""
+
+flow_history_bytes_max = 16 * 1024 * 1024
+"""Bytes of ended rows that one Flow keeps, whatever its history (positions 3)."""
+
+find_limit_default = 20
+"""Results of a find that names no limit (protocol 3.6)."""
+
+find_limit_max = 100_000
+"""Largest limit of a find: a Flow's capacity (protocol 3.6)."""
+
+answer_bytes_max = 64 * 1024 * 1024
+"""Largest answer (protocol 3.6)."""
+
+body_bytes_max = 1024 * 1024
+"""Largest request body, also after gunzip (protocol 12)."""
+
+body_array_bytes_max = 16 * 1024 * 1024
+"""Largest body of an array create, also after gunzip (protocol 12)."""
+
+array_create_entries_max = 10_000
+"""Most Drops in one array create (protocol 12)."""
+
+elems_depth_max = 100
+"""Most levels of maps and lists inside each other in a body (protocol 2.1)."""
+
+integer_min = -(2**63)
+"""Smallest whole number that can be stored (protocol 2.1)."""
+
+integer_max = 2**63 - 1
+"""Largest whole number that can be stored (protocol 2.1)."""
+
+request_line_bytes_max = 65_536
+"""Longest request line (protocol 3.4, status 414)."""
+
+request_head_bytes_max = 131_072
+"""Most bytes of request line and headers together."""
+
+request_head_timeout_s = 10.0
+"""Seconds in which a request's headers must have arrived."""
+
+request_body_timeout_s = 60.0
+"""Seconds in which a request's body must have arrived."""
+
+keep_alive_timeout_s = 75.0
+"""Seconds that the server keeps an idle connection open."""
+
+shutdown_timeout_s = 10.0
+"""Seconds that a stopping server gives requests under way."""
+
+query_timeout_s = 10.0
+"""Seconds that one database query may run before it is refused."""
+
+replay_window_s = 600.0
+"""Seconds that the answer to a request with X-Request-Id is kept (protocol 3.2)."""
+
+url_bytes_max = 4_096
+"""Longest URL that the client sends; a longer find goes as POST with a method override (protocol 3.5)."""
+
+timeout_default_s = 30.0
+"""Seconds that one call of the client may take, retries included."""
+
+retries_default = 3
+"""Times that a call which is safe to repeat is repeated."""
+
+retry_first_delay_s = 0.1
+"""Seconds before the first repetition; each further one waits twice as long."""
+
+retry_delay_max_s = 10.0
+"""Longest wait between two repetitions, unless the server asks for more."""
+
+find_iter_page_max = 1_000
+"""Objects that find_iter fetches with one request."""
+
+requests_in_flight_default = 32
+"""Requests that async_() and lazy() have on the wire at once, unless a pool is given."""

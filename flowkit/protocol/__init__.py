@@ -1,0 +1,1 @@
+"""What client and server say to one another, as values."""

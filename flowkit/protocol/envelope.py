@@ -1,0 +1,153 @@
+"""Requests and answers as values, and the envelope ``{"head": …, "body": …}`` around every answer.
+
+Rules of this room (``flowkit/protocol``): it is pure, like ``flowkit/query``. It knows no JSON library
+either: ``success`` and ``failure`` return plain dicts, the two shells encode and decode them.
+
+Source: protocol 3.3 (envelope), 3.4 (status codes and errors).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl, quote, unquote, urlencode
+
+from flowkit.errors import PlatformError, platform_error
+
+__all__ = ["Answer", "Request", "Response", "failure", "read_envelope", "success"]
+
+CREATED = "Your request has been processed successfully. A new resource has been created."
+PROCESSED = "Your request has been processed successfully."
+NOT_LOCATED = "The requested resource could not be located at this address."
+"""The three texts that the original platform is known to have sent (3.3, 3.4)."""
+
+_METHODS_WITHOUT_BODY = frozenset({"GET", "OPTIONS", "HEAD"})
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request, with nothing of HTTP's spelling left in it.
+
+    Attributes:
+        method: upper case; ``MGET`` and ``MPUT`` as such, never as an override.
+        segments: the parts of the path, percent-decoded: ``("v4.0", "nora", "flow", "f5a2…")``.
+        params: query parameters, decoded; the last one wins where a name is doubled.
+        headers: names in lower case.
+        body: the bytes sent (JSON text, not compressed), empty for none.
+    """
+
+    method: str
+    segments: tuple[str, ...]
+    params: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+    @classmethod
+    def from_target(
+        cls, method: str, target: str, headers: Mapping[str, str] | None = None, body: bytes = b""
+    ) -> Request:
+        """Read a request target such as ``/v4.0/nora/flow?limit=2``."""
+        path, _, query = target.partition("?")
+        segments = tuple(unquote(part) for part in path.split("/") if part)
+        params = dict(parse_qsl(query, keep_blank_values=True))
+        return cls(method, segments, params, headers or {}, body)
+
+    @property
+    def path(self) -> str:
+        """The path, percent-encoded, without the query."""
+        return "/" + "/".join(quote(part, safe="") for part in self.segments)
+
+    @property
+    def target(self) -> str:
+        """Path and query, percent-encoded, as they stand in a request line."""
+        return (
+            f"{self.path}?{urlencode(self.params, quote_via=quote)}" if self.params else self.path
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One answer: status, headers (names in lower case) and the bytes of the body, not compressed."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an envelope said, for a caller who wants more than the body."""
+
+    status: int
+    body: Any
+    head: Mapping[str, Any]
+
+    @property
+    def references(self) -> dict[str, Any]:
+        """``head.references``: id to the related object."""
+        return self.head.get("references") or {}
+
+    @property
+    def messages(self) -> list[str]:
+        """``head.messages``."""
+        return list(self.head.get("messages") or ())
+
+
+def success(
+    body: Any,
+    *,
+    status: int = 200,
+    messages: Sequence[str] = (),
+    references: Mapping[str, Any] | None = None,
+    **head: Any,
+) -> dict[str, Any]:
+    """The envelope of a good answer; *head* adds members such as ``position`` or ``msgId``."""
+    first = CREATED if status == 201 else PROCESSED
+    return {
+        "head": {
+            "status": status,
+            "ok": True,
+            "messages": [first, *messages],
+            "errors": [],
+            "references": dict(references or {}),
+            **head,
+        },
+        "body": body,
+    }
+
+
+def failure(error: PlatformError, **head: Any) -> dict[str, Any]:
+    """The envelope of a refusal: one sentence per fault, body ``{}``."""
+    return {
+        "head": {
+            "status": error.status,
+            "ok": False,
+            "messages": list(error.messages),
+            "errors": list(error.errors),
+            "references": {},
+            **head,
+        },
+        "body": {},
+    }
+
+
+def read_envelope(status: int, envelope: Any) -> Answer:
+    """Turn a decoded envelope into an ``Answer``, or raise the ``PlatformError`` that it stands for.
+
+    Success needs both: a 2xx *status* and ``head.ok`` not false (defect 10 of 13.2).
+
+    Raises:
+        PlatformError: of the class for the status.
+        ValueError: *envelope* is not an object with a ``head``.
+    """
+    head = envelope.get("head") if isinstance(envelope, dict) else None
+    if not isinstance(head, dict):
+        raise ValueError("the answer is not an envelope with a head")
+    if 200 <= status < 300 and head.get("ok", True):
+        return Answer(status, envelope.get("body"), head)
+    said = head.get("status")
+    status = said if status < 400 and isinstance(said, int) and said >= 400 else max(status, 400)
+    errors = [str(error) for error in head.get("errors") or ()]
+    messages = [str(message) for message in head.get("messages") or ()]
+    raise platform_error(status)(*errors, status=status, messages=messages)

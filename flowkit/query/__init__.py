@@ -1,0 +1,1 @@
+"""The filter language: built with Python operators, written as text, parsed, matched, explained."""

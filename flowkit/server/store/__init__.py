@@ -1,0 +1,1 @@
+"""Where accounts, flows and drops are kept."""

@@ -1,0 +1,228 @@
+"""What every store can do, and what each verb promises.
+
+There are two implementations in the house's plan: SQLite (``sqlite.py``) and PostgreSQL. A store runs
+**jobs**: plain functions of a transaction. ``Store.read(job)`` runs one against a snapshot, beside any
+number of others; ``Store.write(job)`` runs one on the single writer, in a savepoint of its own, and returns
+after the commit that holds it is on disk (many jobs share one commit). A job that raises leaves no
+trace and its error is raised to its caller alone. Jobs may run on another thread than their caller's.
+
+Documents are plain dicts with the member names of the protocol (``flowId``, ``creationDate`` …), without
+unset members. Two things ride along that are no members: a Drop's typed elements
+(``StoredDrop.types``) and a Flow's key and positions (``StoredFlow``).
+
+Source: protocol 1 (data model), ``positions`` 1, 2, 3 and 5 (changes, rows, marks, epochs).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from flowkit.server.plan import Plan
+
+__all__ = [
+    "Account",
+    "Found",
+    "Reader",
+    "Store",
+    "StoredDrop",
+    "StoredFlow",
+    "Written",
+    "Writer",
+]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An account: the namespace ``/<name>/…`` and the identity that owns it."""
+
+    name: str
+    identity_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFlow:
+    """A Flow with what the store needs to know beside its members.
+
+    Attributes:
+        key: the store's own number of the flow; stands in every row of its drops.
+        doc: the members shown to users.
+        head: the ``seq`` of its newest change, 0 for none.
+        epoch: the epoch of that change (``positions`` 5), the store's present one for none.
+        mark_e, mark_v: the marks E and V (``positions`` 3).
+    """
+
+    key: int
+    doc: dict[str, Any]
+    head: int
+    epoch: str
+    mark_e: int
+    mark_v: int
+
+    @property
+    def id(self) -> str:
+        return str(self.doc["id"])
+
+    @property
+    def path(self) -> str:
+        return str(self.doc["path"])
+
+    @property
+    def account(self) -> str:
+        return self.path.split("/", 2)[1]
+
+    @property
+    def capacity(self) -> int:
+        return int(self.doc["capacity"])
+
+    @property
+    def position(self) -> str:
+        """The position of the newest change, as text (``positions`` 5)."""
+        return f"p1.{self.id}.{self.epoch}.{self.head}"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDrop:
+    """A Drop's members and, where typed elements were written, member path to type name (2.3)."""
+
+    doc: dict[str, Any]
+    types: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What one write to a flow did.
+
+    Attributes:
+        kind: ``create replace update delete evict pass`` (``positions`` 2).
+        drop: the new state, or the last one for ``delete`` and ``evict``.
+        old: the state before, for ``replace`` and ``update``.
+        position: the position of the change, as text.
+    """
+
+    kind: str
+    drop: StoredDrop
+    old: StoredDrop | None
+    position: str
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The answer to a find: the matching objects in order, and where they were read.
+
+    Attributes:
+        objects: ``StoredDrop`` for drops, plain dicts for other resources.
+        position: of the flow, for a find in one flow.
+        scanned: objects that the Python remainder looked at; equal to the objects that the database
+            let through.
+    """
+
+    objects: list[Any]
+    position: str | None = None
+    scanned: int = 0
+
+
+class Reader(Protocol):
+    """The verbs of a reading transaction: one snapshot for all of them."""
+
+    def account(self, name: str) -> Account | None:
+        """The account of that name."""
+
+    def credential(self, secret_hash: bytes) -> Account | None:
+        """The account whose master token has that hash."""
+
+    def identity(self, identity_id: str) -> dict[str, Any] | None:
+        """An Identity's members, without secrets."""
+
+    def flow(self, flow_id: str) -> StoredFlow | None:
+        """The flow with that id."""
+
+    def flow_at(self, path: str) -> StoredFlow | None:
+        """The flow at that (normalised) path."""
+
+    def flows(self, flow_ids: Sequence[str]) -> dict[str, StoredFlow]:
+        """The flows among those ids that exist."""
+
+    def drops(self, flow: StoredFlow, drop_ids: Sequence[str]) -> dict[str, StoredDrop]:
+        """The live drops of *flow* among those ids."""
+
+    def find(self, plan: Plan) -> Found:
+        """Run a find; raises ``BadRequest`` when it passes its time or size bound."""
+
+    def answer(self, account: str, request_id: str) -> tuple[int, bytes] | None:
+        """Status and body of the answer already given to that request, within the replay window."""
+
+
+class Writer(Reader, Protocol):
+    """The verbs of a writing transaction; they see what the transaction has written so far."""
+
+    def create_account(self, name: str, secret_hash: bytes) -> Account:
+        """A new account with its identity and master token."""
+
+    def set_secret(self, account: str, secret_hash: bytes) -> None:
+        """Replace the master token of an account; the old one stops working with the commit."""
+
+    def update_identity(
+        self, identity_id: str, changes: Mapping[str, Any], *, editor: str
+    ) -> dict[str, Any]:
+        """Change members of an identity."""
+
+    def create_flow(self, members: Mapping[str, Any], *, creator: str) -> StoredFlow:
+        """A new flow; raises ``BadRequest`` when the path is taken."""
+
+    def update_flow(
+        self, flow: StoredFlow, changes: Mapping[str, Any], *, editor: str
+    ) -> StoredFlow:
+        """Change members (None unsets); a lowered capacity or history evicts or forgets at once."""
+
+    def delete_flow(self, flow: StoredFlow) -> None:
+        """Remove the flow and everything it held."""
+
+    def create_drop(
+        self,
+        flow: StoredFlow,
+        members: Mapping[str, Any],
+        types: Mapping[str, str],
+        *,
+        creator: str,
+    ) -> Written:
+        """Add a drop, evicting the oldest of a full flow, or replace the one with its ``fhash``."""
+
+    def update_drop(
+        self,
+        flow: StoredFlow,
+        drop_id: str,
+        changes: Mapping[str, Any],
+        types: Mapping[str, str] | None,
+        *,
+        editor: str,
+    ) -> Written | None:
+        """Change members of a drop (None unsets, *types* None keeps them); None if there is no such drop."""
+
+    def delete_drop(
+        self, flow: StoredFlow, drop_id: str, *, forget: bool = False
+    ) -> Written | None:
+        """End a drop; None if there is no such drop. *forget* drops its last state at once."""
+
+    def clear(self, flow: StoredFlow, *, forget: bool = False) -> int:
+        """Delete every drop, oldest first, each with a number of its own; how many there were."""
+
+    def keep_answer(self, account: str, request_id: str, status: int, body: bytes) -> None:
+        """Remember an answer for the replay window, in the commit of what it answers."""
+
+
+class Store(Protocol):
+    """A place that keeps accounts, flows and drops."""
+
+    def read(self, job: Callable[[Reader], T], *, timeout_s: float | None = None) -> T:
+        """Run *job* on a snapshot; a query beyond the time is ended and raises ``BadRequest``."""
+
+    def write(self, job: Callable[[Writer], T]) -> T:
+        """Run *job* on the writer; returns once what it wrote will survive power loss."""
+
+    def close(self) -> None:
+        """Finish what is under way, checkpoint, and release the data folder."""

@@ -1,0 +1,89 @@
+"""The reference pages cannot fall behind: what the code offers is named in them."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+
+import flowkit.errors
+from flowkit.query import nodes
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def page(name: str) -> str:
+    """The source of a reference page."""
+    return (DOCS / "reference" / f"{name}.rst").read_text(encoding="utf-8")
+
+
+def test_every_operator_is_in_the_filter_reference():
+    """Each operator and keyword of the language occurs on its page."""
+    operators = [*nodes.COMPARISONS, "=~", "%", "&&", "||", *nodes.KEYWORDS]
+
+    assert [word for word in operators if word not in page("filters")] == []
+
+
+def test_every_unit_of_distance_is_in_the_filter_reference():
+    """Each unit of WITHIN occurs on the page."""
+    assert [unit for unit in nodes.UNITS_KM if unit not in page("filters")] == []
+
+
+def test_every_error_says_when_it_is_raised():
+    """Each error class has a docstring of its own; the errors page is made from them."""
+    kinds = [
+        kind
+        for _, kind in inspect.getmembers(flowkit.errors, inspect.isclass)
+        if issubclass(kind, flowkit.errors.FlowKitError)
+    ]
+
+    assert [kind.__name__ for kind in kinds if "__doc__" not in vars(kind)] == []
+    assert ".. flowkit-errors::" in page("errors")
+
+
+def test_every_limit_has_its_reason():
+    """Each bound in limits.py is followed by the sentence that the limits page shows."""
+    import ast
+
+    tree = ast.parse(inspect.getsource(flowkit.limits))
+    bounds = [node for node in tree.body if isinstance(node, ast.Assign)]
+    reasons = [
+        after
+        for before, after in zip(tree.body, tree.body[1:], strict=False)
+        if isinstance(before, ast.Assign) and isinstance(after, ast.Expr)
+    ]
+
+    assert len(bounds) == len(reasons) > 0
+    assert ".. flowkit-limits::" in page("limits")
+
+
+def test_every_command_is_in_the_cli_reference():
+    """Each command of the command line, with every option, occurs on its page."""
+    click = pytest.importorskip("click", reason="needs the extra: pip install 'flowkit[server]'")
+    from flowkit.cli import main
+
+    missing = []
+
+    def walk(command, words):
+        missing.extend(
+            name
+            for option in command.params
+            if isinstance(option, click.Option)
+            for name in option.opts
+            if name.startswith("--") and name not in page("cli")
+        )
+        for name, child in getattr(command, "commands", {}).items():
+            walk(child, [*words, name])
+            if " ".join([*words, name]) not in page("cli"):
+                missing.append(" ".join([*words, name]))
+
+    walk(main, ["flowkit"])
+
+    assert missing == []
+
+
+def test_every_public_name_is_documented():
+    """Each name that `from flowkit import …` offers occurs in the documentation."""
+    pages = "\n".join(path.read_text(encoding="utf-8") for path in DOCS.rglob("*.rst"))
+    errors = set(flowkit.errors.__all__)
+
+    assert [name for name in flowkit.__all__ if name not in pages and name not in errors] == []

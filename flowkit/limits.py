@@ -69,6 +69,21 @@ body_array_bytes_max = 16 * 1024 * 1024
 array_create_entries_max = 10_000
 """Most Drops in one array create (protocol 12)."""
 
+fhash_chars_max = 1_024
+"""Longest fhash of a Drop: it stands in an index (protocol 1.4)."""
+
+many_ids_max = 10_000
+"""Most ids or entries in one MGET or MPUT: the same as an array create (protocol 12)."""
+
+find_flows_max = 1_000
+"""Most Flows in one find over several of them; each is a query of its own (protocol 3.5)."""
+
+batch_requests_max = 500
+"""Most reads in one POST /batch (protocol 3.5)."""
+
+request_id_chars_max = 128
+"""Longest X-Request-Id; flowkit's own is 32 characters (protocol 3.2)."""
+
 elems_depth_max = 100
 """Most levels of maps and lists inside each other in a body (protocol 2.1)."""
 

@@ -3,6 +3,7 @@
 There are three branches because a caller can do three different things about a failure::
 
     FlowKitError
+    |- Cancelled             the call was stopped by its own caller before it ended
     |- UsageError            yours: raised before anything is sent; mend the call
     |  |- FilterError            a filter that cannot be built, rendered or evaluated
     |  |  `- FilterSyntaxError       text that is not a filter: line, column, caret, hint
@@ -32,6 +33,7 @@ from collections.abc import Sequence
 
 __all__ = [
     "BadRequest",
+    "Cancelled",
     "Conflict",
     "ConnectError",
     "ConnectionLost",
@@ -55,6 +57,10 @@ __all__ = [
 
 class FlowKitError(Exception):
     """The base of every error of this library."""
+
+
+class Cancelled(FlowKitError):
+    """The call was stopped by its own caller before it ended; whether it was done is not known."""
 
 
 class UsageError(FlowKitError):

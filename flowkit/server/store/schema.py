@@ -1,0 +1,165 @@
+"""The tables of the SQLite store, and how a connection to them is opened.
+
+Rules: one statement per ``execute``; every pragma is read back and checked; a file of a newer schema is
+refused, never guessed at.
+
+A drop's **row** is one state of it, true from ``seq`` (the change that began it) up to, not including,
+``until`` (the change that ended it). Live rows have no ``until``. ``began`` and ``ended`` hold the kinds
+of the two changes, ``at`` and ``ended_at`` their server times in ms; so the rows are the log of
+changes too, and none beside them is needed.
+
+Source: ``positions`` 1 to 3 and 5, protocol 1.4, 1.5, 1.8, 2.3, 3.2.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+import apsw
+
+from flowkit.errors import SettingsError
+
+__all__ = ["ROW_BYTES", "SCHEMA_VERSION", "create_tables", "get_meta", "open_file", "set_meta"]
+
+SCHEMA_VERSION = 1
+
+SYNCHRONOUS = {"OFF": 0, "NORMAL": 1, "FULL": 2, "EXTRA": 3}
+"""SQLite's levels. FULL: a commit returns after fsync. OFF: for stores that are thrown away."""
+
+ROW_BYTES = (
+    "(128 + length(elems) + coalesce(length(location), 0) + coalesce(length(parent), 0)"
+    " + coalesce(octet_length(types), 0) + coalesce(octet_length(fhash), 0))"
+)
+"""What a row counts against a flow's bound in bytes: its blobs and texts, and 128 for the rest."""
+
+TABLES = (
+    "CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID",
+    """CREATE TABLE identity (
+        id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, email TEXT, salutation TEXT,
+        first_name TEXT, middle_name TEXT, last_name TEXT, icon TEXT,
+        creation_date INTEGER NOT NULL, creator_id TEXT,
+        last_edit_date INTEGER, last_editor_id TEXT) WITHOUT ROWID""",
+    """CREATE TABLE credential (
+        secret_hash BLOB PRIMARY KEY, account TEXT NOT NULL, kind TEXT NOT NULL,
+        creation_date INTEGER NOT NULL) WITHOUT ROWID""",
+    # AUTOINCREMENT: the key of a deleted flow never comes back, so its rows can never be another's.
+    """CREATE TABLE flow (
+        key INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, account TEXT NOT NULL,
+        path TEXT NOT NULL UNIQUE, capacity INTEGER NOT NULL, description TEXT, filter TEXT,
+        public INTEGER, history INTEGER, creation_date INTEGER NOT NULL, creator_id TEXT,
+        last_edit_date INTEGER, last_editor_id TEXT,
+        head INTEGER NOT NULL DEFAULT 0, mark_e INTEGER NOT NULL DEFAULT 0,
+        mark_v INTEGER NOT NULL DEFAULT 0, live INTEGER NOT NULL DEFAULT 0,
+        ended INTEGER NOT NULL DEFAULT 0, ended_bytes INTEGER NOT NULL DEFAULT 0)""",
+    "CREATE INDEX flow_by_account ON flow (account)",
+    """CREATE TABLE drop_row (
+        flow INTEGER NOT NULL, seq INTEGER NOT NULL, born INTEGER NOT NULL, until INTEGER,
+        at INTEGER NOT NULL, id TEXT NOT NULL, creation_date INTEGER NOT NULL, creator_id TEXT,
+        last_edit_date INTEGER, last_editor_id TEXT, version INTEGER NOT NULL, fhash TEXT,
+        elems BLOB NOT NULL, location BLOB, parent BLOB, types TEXT,
+        began TEXT NOT NULL, ended TEXT, ended_at INTEGER,
+        PRIMARY KEY (flow, seq)) WITHOUT ROWID""",
+    "CREATE UNIQUE INDEX live_by_born ON drop_row (flow, born) WHERE until IS NULL",
+    """CREATE UNIQUE INDEX live_by_fhash ON drop_row (flow, fhash)
+        WHERE until IS NULL AND fhash IS NOT NULL""",
+    "CREATE INDEX live_by_date ON drop_row (flow, creation_date, id) WHERE until IS NULL",
+    "CREATE UNIQUE INDEX ended_by_until ON drop_row (flow, until) WHERE until IS NOT NULL",
+    # All rows, not the live ones alone: forgetting a drop at once must find its earlier states.
+    "CREATE INDEX row_by_id ON drop_row (flow, id)",
+    """CREATE TABLE epoch (
+        flow INTEGER NOT NULL, name TEXT NOT NULL, first_seq INTEGER NOT NULL,
+        PRIMARY KEY (flow, first_seq)) WITHOUT ROWID""",
+    """CREATE TABLE answer (
+        account TEXT NOT NULL, request_id TEXT NOT NULL, at INTEGER NOT NULL,
+        status INTEGER NOT NULL, body BLOB NOT NULL,
+        PRIMARY KEY (account, request_id)) WITHOUT ROWID""",
+    "CREATE INDEX answer_by_at ON answer (at)",
+)
+
+
+def open_file(path: str, *, synchronous: str = "FULL", read_only: bool = False) -> apsw.Connection:
+    """A connection to the database at *path*, set up and checked.
+
+    Raises:
+        SettingsError: *synchronous* is no level, or the file is not ours to open.
+    """
+    if synchronous not in SYNCHRONOUS:
+        raise SettingsError(
+            f"synchronous={synchronous!r} is no level", hint=f"one of {', '.join(SYNCHRONOUS)}"
+        )
+    flags = (
+        apsw.SQLITE_OPEN_READONLY
+        if read_only
+        else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+    )
+    connection = apsw.Connection(path, flags=flags)
+    try:
+        connection.set_busy_timeout(5_000)
+        if not read_only:
+            _set(connection, "journal_mode", "wal", reads="wal")
+        _set(connection, "synchronous", synchronous, reads=SYNCHRONOUS[synchronous])
+        # Savepoints copy the pages they change; in memory that costs next to nothing.
+        _set(connection, "temp_store", "memory", reads=2)
+        _set(connection, "cache_size", "-32000", reads=-32_000)
+        _set(connection, "trusted_schema", "0", reads=0)
+    except apsw.NotADBError:
+        connection.close()
+        raise SettingsError(f"{path} is not a database", hint="name another data folder") from None
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def create_tables(connection: apsw.Connection, path: str) -> None:
+    """Make the tables of a new file, or check the version of an old one.
+
+    Raises:
+        SettingsError: the file was written by a newer flowkit, or by something else.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        if connection.execute("SELECT count(*) FROM sqlite_schema").get == 0:
+            for statement in TABLES:
+                connection.execute(statement)
+            set_meta(connection, "schema_version", SCHEMA_VERSION)
+            set_meta(connection, "node", secrets.token_hex(3))
+        _check_version(connection, path)
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def get_meta(connection: apsw.Connection, name: str) -> Any:
+    """The value of a fact about the whole store, None if it was never set."""
+    return connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).get
+
+
+def set_meta(connection: apsw.Connection, name: str, value: object) -> None:
+    """Set a fact about the whole store."""
+    connection.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (name, value))  # type: ignore[arg-type]  # any SQLite value
+
+
+def _check_version(connection: apsw.Connection, path: str) -> None:
+    tables: Sequence[Any] = connection.execute(
+        "SELECT name FROM sqlite_schema WHERE type = 'table' AND name = 'meta'"
+    ).fetchall()
+    found = get_meta(connection, "schema_version") if tables else None
+    if found is None:
+        raise SettingsError(f"{path} is not a flowkit store", hint="name another data folder")
+    if found > SCHEMA_VERSION:
+        raise SettingsError(
+            f"{path} has schema version {found}, this flowkit knows up to {SCHEMA_VERSION}",
+            hint="use the newer flowkit that wrote it",
+        )
+
+
+def _set(connection: apsw.Connection, name: str, value: str, *, reads: object) -> None:
+    """Set a pragma and read it back: SQLite ignores what it does not know or cannot do."""
+    connection.execute(f"PRAGMA {name} = {value}").fetchall()
+    found = connection.execute(f"PRAGMA {name}").get
+    if found != reads:
+        raise SettingsError(f"SQLite did not take {name} = {value}, it stayed at {found}")

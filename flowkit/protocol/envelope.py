@@ -1,7 +1,8 @@
 """Requests and answers as values, and the envelope ``{"head": …, "body": …}`` around every answer.
 
-Rules of this room (``flowkit/protocol``): it is pure, like ``flowkit/query``. It knows no JSON library
-either: ``success`` and ``failure`` return plain dicts, the two shells encode and decode them.
+Rules of this room (``flowkit/protocol``): it is pure, like ``flowkit/query``. It knows no JSON
+library either: ``success`` and ``failure`` return plain dicts, the two shells encode and decode
+them.
 
 Source: protocol 3.3 (envelope), 3.4 (status codes and errors).
 """
@@ -22,15 +23,12 @@ PROCESSED = "Your request has been processed successfully."
 NOT_LOCATED = "The requested resource could not be located at this address."
 """The three texts that the original platform is known to have sent (3.3, 3.4)."""
 
-_METHODS_WITHOUT_BODY = frozenset({"GET", "OPTIONS", "HEAD"})
-
-
 @dataclass(frozen=True, slots=True)
 class Request:
     """One request, with nothing of HTTP's spelling left in it.
 
     Attributes:
-        method: upper case; ``MGET`` and ``MPUT`` as such, never as an override.
+        method: upper case, as it was sent; ``App.handle`` follows ``x-http-method-override``.
         segments: the parts of the path, percent-decoded: ``("v4.0", "nora", "flow", "f5a2…")``.
         params: query parameters, decoded; the last one wins where a name is doubled.
         headers: names in lower case.
@@ -68,7 +66,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One answer: status, headers (names in lower case) and the bytes of the body, not compressed."""
+    """One answer: status, headers (names in lower case) and the body's bytes, not compressed."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -133,7 +131,7 @@ def failure(error: PlatformError, **head: Any) -> dict[str, Any]:
 
 
 def read_envelope(status: int, envelope: Any) -> Answer:
-    """Turn a decoded envelope into an ``Answer``, or raise the ``PlatformError`` that it stands for.
+    """Turn a decoded envelope into an ``Answer``, or raise the ``PlatformError`` it stands for.
 
     Success needs both: a 2xx *status* and ``head.ok`` not false (defect 10 of 13.2).
 

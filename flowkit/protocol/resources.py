@@ -1,8 +1,8 @@
 """The resources of the platform: their routes, id prefixes and members, as one table.
 
-Both shells read it. The server checks bodies against it (``flowkit/server/checking.py``), the client
-leaves out of an update what the server sets. A fact about a member stands here and nowhere else; the
-bounds themselves stand in ``flowkit/limits.py``.
+Both shells read it. The server checks bodies against it (``flowkit/server/checking.py``), the
+client leaves out of an update what the server sets. A fact about a member stands here and nowhere
+else; the bounds themselves stand in ``flowkit/limits.py``.
 
 How the flags of a member differ:
 

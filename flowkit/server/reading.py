@@ -1,0 +1,149 @@
+"""Bodies to values: the one strict parser that reads every body of every request.
+
+What it lets through is exactly what can be stored and answered again: finite numbers, whole numbers of
+64 bits, text without lone surrogates, at most 100 levels. Of doubled keys the last wins. The fast way
+is orjson and two cheap looks at the text; only a body that fails one of them is read a second time,
+slowly, to say which member is at fault.
+
+Source: protocol 2.1 (what is refused), 3.2 (the content type is not looked at).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import orjson
+
+from flowkit import limits
+from flowkit.errors import BadRequest
+
+__all__ = ["read_json"]
+
+_LONG_NUMBER = re.compile(rb"[0-9]{19}")
+"""Nineteen digits in a row: the shortest run that may be a whole number beyond 64 bits."""
+
+
+class _Refused:
+    """Stands in the parsed value where something may not stand."""
+
+    __slots__ = ("why",)
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+
+
+def read_json(body: bytes) -> Any:
+    """The JSON value that *body* holds.
+
+    Raises:
+        BadRequest: with one sentence per fault, each naming the member or the position.
+    """
+    if not body.strip():
+        raise BadRequest("body: is empty, JSON is expected")
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return _read_slowly(body)
+    _check_depth(body, value)
+    return _read_slowly(body) if _LONG_NUMBER.search(body) else value
+
+
+def _check_depth(body: bytes, value: Any) -> None:
+    """Refuse more than the allowed levels; no stack is used, however deep *value* is."""
+    if body.count(b"{") + body.count(b"[") <= limits.elems_depth_max:
+        return
+    layer = [value] if isinstance(value, dict | list) else []
+    for _ in range(limits.elems_depth_max):
+        layer = [
+            entry
+            for holder in layer
+            for entry in (holder.values() if type(holder) is dict else holder)
+            if type(entry) is dict or type(entry) is list
+        ]
+        if not layer:
+            return
+    raise _too_deep()
+
+
+def _too_deep() -> BadRequest:
+    return BadRequest(f"body: is nested more than {limits.elems_depth_max} levels deep")
+
+
+def _read_slowly(body: bytes) -> Any:
+    """Read what the fast way could not vouch for; raises unless nothing is wrong after all."""
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadRequest(f"body: is not UTF-8 at byte {error.start + 1}") from None
+    if text.startswith("\ufeff"):
+        raise BadRequest("body: begins with a byte order mark, send plain UTF-8")
+    try:
+        value = json.loads(
+            text, parse_int=_whole, parse_float=_fraction, parse_constant=_constant
+        )
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno} column {error.colno}"
+        raise BadRequest(f"body: is not JSON: {error.msg} at {where}") from None
+    except RecursionError:
+        raise _too_deep() from None
+    faults = _faults(value)
+    if faults:
+        raise BadRequest(*faults)
+    return value
+
+
+def _whole(digits: str) -> int | _Refused:
+    # 20 characters hold every 64-bit number with its sign; int() of more could be slow
+    if len(digits) <= 20 and limits.integer_min <= int(digits) <= limits.integer_max:
+        return int(digits)
+    return _Refused("whole numbers must fit into 64 bits")
+
+
+def _fraction(digits: str) -> float | _Refused:
+    number = float(digits)
+    if number - number == 0:
+        return number
+    return _Refused("the number is too large")
+
+
+def _constant(name: str) -> _Refused:
+    return _Refused(f"{name} is not a JSON number")
+
+
+def _faults(value: Any, most: int = 20) -> list[str]:
+    """One sentence for each thing that may not stand in *value*, naming its member."""
+    faults: list[str] = []
+    pending: list[tuple[str, Any, int]] = [("", value, 1)]
+    while pending and len(faults) < most:
+        place, entry, level = pending.pop()
+        if isinstance(entry, dict | list) and level > limits.elems_depth_max:
+            return [f"{_short(place)}: is nested more than {limits.elems_depth_max} levels deep"]
+        if isinstance(entry, _Refused):
+            faults.append(f"{_short(place)}: {entry.why}")
+        elif isinstance(entry, str) and not _encodable(entry):
+            faults.append(f"{_short(place)}: holds half of a surrogate pair")
+        elif isinstance(entry, dict):
+            if not all(_encodable(name) for name in entry):
+                faults.append(f"{_short(place)}: a name holds half of a surrogate pair")
+            inner = [(f"{place}.{name}", part, level + 1) for name, part in entry.items()]
+            pending.extend(reversed(inner))
+        elif isinstance(entry, list):
+            inner = [(f"{place}.{at}", part, level + 1) for at, part in enumerate(entry)]
+            pending.extend(reversed(inner))
+    return faults
+
+
+def _short(place: str) -> str:
+    """A place as it may stand in a sentence: bounded, and without broken characters."""
+    shown = place[1:].encode("utf-8", "replace").decode("utf-8") or "body"
+    return shown if len(shown) <= 80 else f"{shown[:77]}..."
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

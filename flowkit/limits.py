@@ -7,16 +7,16 @@ generated from this file: the docstring under each name is what users read.
 from __future__ import annotations
 
 filter_text_chars_max = 65_536
-"""Longest filter text. Larger than any client sends, small enough to parse in tens of milliseconds."""
+"""Longest filter text. Longer than any client sends, short enough to parse in some milliseconds."""
 
 filter_depth_max = 32
-"""Deepest nesting of parentheses and NOT. The parser uses a few frames a level; Python allows a thousand."""
+"""Deepest nesting of parentheses and NOT. The parser uses a few frames a level, Python allows 1,000."""
 
 filter_rules_max = 1_000
-"""Most rules in one filter. SQLite allows an expression depth and variable count a little above it."""
+"""Most rules in one filter. SQLite allows expressions a little deeper than that."""
 
 filter_values_max = 10_000
-"""Most values in one IN or CONTAINS list, in total per filter. SQLite takes 32,766 variables."""
+"""Most values in all IN and CONTAINS lists of a filter. SQLite takes 32,766 variables."""
 
 filter_cache_entries = 1_024
 """Compiled filters kept, by text. A server has few distinct filters; a client has tens."""
@@ -99,6 +99,12 @@ request_line_bytes_max = 65_536
 request_head_bytes_max = 131_072
 """Most bytes of request line and headers together."""
 
+request_headers_max = 100
+"""Most headers of one request; browsers and clients send about ten."""
+
+chunk_line_bytes_max = 1_024
+"""Longest line between the chunks of a chunked body, with its extensions; trailers together too."""
+
 request_head_timeout_s = 10.0
 """Seconds in which a request's headers must have arrived."""
 
@@ -108,6 +114,18 @@ request_body_timeout_s = 60.0
 keep_alive_timeout_s = 75.0
 """Seconds that the server keeps an idle connection open."""
 
+response_stall_timeout_s = 30.0
+"""Seconds for the next 256 KiB of an answer to leave; a client that reads nothing is let go."""
+
+linger_timeout_s = 5.0
+"""Seconds that a refused request may go on sending, so that its client gets to read the refusal."""
+
+connections_max = 8_192
+"""Most connections that a server holds; the next one waits to be accepted. Each takes some 20 KiB."""
+
+gzip_bytes_min = 1_400
+"""Smallest answer that is compressed: below one network packet there is nothing to gain."""
+
 shutdown_timeout_s = 10.0
 """Seconds that a stopping server gives requests under way."""
 
@@ -116,6 +134,24 @@ query_timeout_s = 10.0
 
 replay_window_s = 600.0
 """Seconds that the answer to a request with X-Request-Id is kept (protocol 3.2)."""
+
+store_readers_default = 4
+"""Threads that read from the store side by side, each with a connection of its own."""
+
+store_queue_jobs_max = 10_000
+"""Jobs that wait for the store's threads, reads and writes each; more are answered 503 at once."""
+
+store_batch_jobs_max = 1_000
+"""Most writes that share one commit."""
+
+store_batch_time_s = 0.05
+"""Seconds after which a commit takes no further writes, so that the first one need not wait long."""
+
+store_flows_cached = 10_000
+"""Flows whose numbers the writer keeps in memory between commits; some 2 KiB each."""
+
+answer_sweep_s = 30.0
+"""Seconds between two removals of kept answers that are older than the replay window."""
 
 url_bytes_max = 4_096
 """Longest URL that the client sends; a longer find goes as POST with a method override (protocol 3.5)."""

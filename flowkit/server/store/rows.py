@@ -1,0 +1,138 @@
+"""Rows of the tables to documents and back: which column holds which member, and in which form.
+
+Maps and lists are stored as JSONB (SQLite's own binary form), so that filters run on them without
+parsing. Unset members are NULL and stay out of documents (protocol 1.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import apsw
+import orjson
+
+from flowkit.server.store.base import StoredDrop, StoredFlow
+
+__all__ = [
+    "DROP_COLUMNS",
+    "FLOW_COLUMNS",
+    "FLOW_MEMBERS",
+    "IDENTITY_COLUMNS",
+    "IDENTITY_MEMBERS",
+    "drop_from_row",
+    "drop_values",
+    "flow_from_row",
+    "identity_from_row",
+]
+
+FLOW_MEMBERS = {
+    "id": "id",
+    "path": "path",
+    "capacity": "capacity",
+    "description": "description",
+    "filter": "filter",
+    "public": "public",
+    "history": "history",
+    "creationDate": "creation_date",
+    "creatorId": "creator_id",
+    "lastEditDate": "last_edit_date",
+    "lastEditorId": "last_editor_id",
+}
+"""Member to column of a Flow, in the order of its document."""
+
+IDENTITY_MEMBERS = {
+    "id": "id",
+    "name": "name",
+    "email": "email",
+    "salutation": "salutation",
+    "firstName": "first_name",
+    "middleName": "middle_name",
+    "lastName": "last_name",
+    "icon": "icon",
+    "creationDate": "creation_date",
+    "creatorId": "creator_id",
+    "lastEditDate": "last_edit_date",
+    "lastEditorId": "last_editor_id",
+}
+"""Member to column of an Identity, in the order of its document."""
+
+FLOW_COLUMNS = "key, head, mark_e, mark_v, " + ", ".join(FLOW_MEMBERS.values())
+"""What ``flow_from_row`` reads."""
+
+IDENTITY_COLUMNS = ", ".join(IDENTITY_MEMBERS.values())
+"""What ``identity_from_row`` reads."""
+
+DROP_COLUMNS = (
+    "id, elems, location, fhash, parent, version, creation_date, creator_id,"
+    " last_edit_date, last_editor_id, types"
+)
+"""What ``drop_from_row`` reads and ``drop_values`` writes, in this order."""
+
+
+def flow_from_row(row: tuple[Any, ...], epoch: str) -> StoredFlow:
+    """The flow of a row of ``FLOW_COLUMNS``; *epoch* is that of its newest change."""
+    key, head, mark_e, mark_v, *values = row
+    doc = _document(FLOW_MEMBERS, values)
+    if "public" in doc:
+        doc["public"] = bool(doc["public"])
+    return StoredFlow(key, doc, head, epoch, mark_e, mark_v)
+
+
+def identity_from_row(row: tuple[Any, ...]) -> dict[str, Any]:
+    """The identity of a row of ``IDENTITY_COLUMNS``."""
+    return _document(IDENTITY_MEMBERS, row)
+
+
+def _document(members: Mapping[str, str], values: Any) -> dict[str, Any]:
+    return {
+        member: value
+        for member, value in zip(members, values, strict=True)
+        if value is not None
+    }
+
+
+def drop_from_row(row: tuple[Any, ...], flow_id: str, path: str) -> StoredDrop:
+    """The drop of a row of ``DROP_COLUMNS``."""
+    drop_id, elems, location, fhash, parent, version, created, creator, edited, editor, types = row
+    doc = {
+        "id": drop_id,
+        "flowId": flow_id,
+        "path": path,
+        "elems": apsw.jsonb_decode(elems),
+    }
+    if location is not None:
+        doc["location"] = apsw.jsonb_decode(location)
+    if fhash is not None:
+        doc["fhash"] = fhash
+    if parent is not None:
+        doc["parentDropId"] = apsw.jsonb_decode(parent)
+    doc["version"] = version
+    doc["creationDate"] = created
+    if creator is not None:
+        doc["creatorId"] = creator
+    if edited is not None:
+        doc["lastEditDate"] = edited
+    if editor is not None:
+        doc["lastEditorId"] = editor
+    return StoredDrop(doc, orjson.loads(types) if types is not None else {})
+
+
+def drop_values(drop: StoredDrop) -> tuple[Any, ...]:
+    """The values of ``DROP_COLUMNS`` for *drop*."""
+    doc = drop.doc
+    get = doc.get
+    location, parent, types = get("location"), get("parentDropId"), drop.types
+    return (
+        doc["id"],
+        apsw.jsonb_encode(doc["elems"]),
+        None if location is None else apsw.jsonb_encode(location),
+        get("fhash"),
+        None if parent is None else apsw.jsonb_encode(parent),
+        doc["version"],
+        doc["creationDate"],
+        get("creatorId"),
+        get("lastEditDate"),
+        get("lastEditorId"),
+        orjson.dumps(dict(types)).decode() if types else None,
+    )

@@ -22,9 +22,10 @@ There are three branches because a caller can do three different things about a 
        |- TooManyRequests        429
        `- ServerError            5xx
 
-Each class takes facts, not a sentence, and builds its own message: callers branch on attributes, never
-on text. No message, attribute or ``repr`` ever holds a token. The server raises the same
-``PlatformError`` classes to refuse a request; ``protocol/envelope.py`` turns them into answers and back.
+Each class takes facts, not a sentence, and builds its own message: callers branch on attributes,
+never on text. No message, attribute or ``repr`` ever holds a token. The server raises the same
+``PlatformError`` classes to refuse a request; ``protocol/envelope.py`` turns them into answers and
+back.
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ class FilterSyntaxError(FilterError):
         return f"{self.summary}\n  {shown}\n  {' ' * caret}^"
 
     def _excerpt(self, reach: int = 60) -> tuple[str, int]:
-        """The line around the place, cut to *reach* characters either side, and the caret's index."""
+        """The line around the place, *reach* characters either side, and the caret's index."""
         start = self.offset - (self.column - 1)
         end = self.text.find("\n", start)
         line = self.text[start : end if end >= 0 else len(self.text)]

@@ -10,7 +10,7 @@ filter_text_chars_max = 65_536
 """Longest filter text. Longer than any client sends, short enough to parse in some milliseconds."""
 
 filter_depth_max = 32
-"""Deepest nesting of parentheses and NOT. The parser uses a few frames a level, Python allows 1,000."""
+"""Deepest nesting of parentheses and NOT. The parser takes a few frames a level of 1,000."""
 
 filter_rules_max = 1_000
 """Most rules in one filter. SQLite allows expressions a little deeper than that."""
@@ -154,7 +154,7 @@ answer_sweep_s = 30.0
 """Seconds between two removals of kept answers that are older than the replay window."""
 
 url_bytes_max = 4_096
-"""Longest URL that the client sends; a longer find goes as POST with a method override (protocol 3.5)."""
+"""Longest URL that the client sends; a longer find goes as POST with an override (protocol 3.5)."""
 
 timeout_default_s = 30.0
 """Seconds that one call of the client may take, retries included."""

@@ -53,7 +53,9 @@ def test_a_module_says_what_it_is(path):
     docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
 
     assert docstring, "no docstring"
-    assert re.search(r"[.:]$", docstring.split("\n\n")[0].strip()), "the first paragraph is no sentence"
+    assert re.search(r"[.:]$", docstring.split("\n\n")[0].strip()), (
+        "the first paragraph is no sentence"
+    )
 
 
 @pytest.mark.parametrize("path", MODULES, ids=named)

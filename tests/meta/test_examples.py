@@ -1,0 +1,38 @@
+"""Every example runs as it stands and prints what it promises."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+SAYS = {
+    "look_ups": ["5.6 34km SE of Lae", "6.4 22km NNE of Hualian", "north-west: 12"],
+    "compose": ["/quakes/ci: ", "/quakes/us: "],
+    "some_fail": [": 404 ", ": 1 drops"],
+    "find_by_path": ["[24.9, 24.8, 24.7]", "behind the house", "Mean of all: 19.95"],
+}
+
+
+def test_every_example_is_tried():
+    """The table below names each script of the folder, and nothing else."""
+    assert set(SAYS) == {path.stem for path in EXAMPLES.glob("*.py")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SAYS)
+def test_an_example_runs(name):
+    """The script ends with 0, prints what is expected and nothing on stderr."""
+    pytest.importorskip("apsw", reason="needs the extra: pip install 'flowkit[server]'")
+    run = subprocess.run(
+        [sys.executable, "-W", "error", str(EXAMPLES / f"{name}.py")],
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+
+    assert run.returncode == 0, run.stderr
+    assert run.stderr == ""
+    assert [words for words in SAYS[name] if words not in run.stdout] == []

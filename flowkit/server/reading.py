@@ -1,9 +1,9 @@
 """Bodies to values: the one strict parser that reads every body of every request.
 
-What it lets through is exactly what can be stored and answered again: finite numbers, whole numbers of
-64 bits, text without lone surrogates, at most 100 levels. Of doubled keys the last wins. The fast way
-is orjson and two cheap looks at the text; only a body that fails one of them is read a second time,
-slowly, to say which member is at fault.
+What it lets through is exactly what can be stored and answered again: finite numbers, whole numbers
+of 64 bits, text without lone surrogates, at most 100 levels. Of doubled keys the last wins. The
+fast way is orjson and two cheap looks at the text; only a body that fails one of them is read a
+second time, slowly, to say which member is at fault.
 
 Source: protocol 2.1 (what is refused), 3.2 (the content type is not looked at).
 """
@@ -80,9 +80,7 @@ def _read_slowly(body: bytes) -> Any:
     if text.startswith("\ufeff"):
         raise BadRequest("body: begins with a byte order mark, send plain UTF-8")
     try:
-        value = json.loads(
-            text, parse_int=_whole, parse_float=_fraction, parse_constant=_constant
-        )
+        value = json.loads(text, parse_int=_whole, parse_float=_fraction, parse_constant=_constant)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno} column {error.colno}"
         raise BadRequest(f"body: is not JSON: {error.msg} at {where}") from None

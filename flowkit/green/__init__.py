@@ -1,0 +1,42 @@
+"""The one door to gevent: who waits how, who wakes whom, and sockets that let others run meanwhile.
+
+Rules of this room:
+
+* Nothing here monkey-patches, and everything here works the same in a patched process: native
+  locks and threads are fetched by ``gevent.monkey.get_original``.
+* A caller in a thread that has a gevent hub waits cooperatively, any other caller blocks its
+  thread. ``has_hub()`` says which.
+* A foreign thread never switches a greenlet. It rings the bell of that greenlet's hub (``cells``).
+
+No other room of flowkit imports gevent (``server/http.py`` does, for the pywsgi handler).
+"""
+
+from flowkit.green.cells import Cell
+from flowkit.green.native import (
+    NativeLock,
+    NativeQueue,
+    eventlet_patched,
+    has_hub,
+    monotonic,
+    patched,
+    sleep,
+    start_thread,
+)
+from flowkit.green.slots import Deadline, Slots
+from flowkit.green.tasks import Task, spawn
+
+__all__ = [
+    "Cell",
+    "Deadline",
+    "NativeLock",
+    "NativeQueue",
+    "Slots",
+    "Task",
+    "eventlet_patched",
+    "has_hub",
+    "monotonic",
+    "patched",
+    "sleep",
+    "spawn",
+    "start_thread",
+]

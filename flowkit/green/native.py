@@ -1,0 +1,88 @@
+"""What belongs to the operating system's threads, also where gevent has patched the process."""
+
+from __future__ import annotations
+
+import _queue
+import logging
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+from gevent import monkey
+from gevent._hub_local import get_hub_if_exists
+
+__all__ = [
+    "NativeLocal",
+    "NativeLock",
+    "NativeQueue",
+    "eventlet_patched",
+    "has_hub",
+    "monotonic",
+    "patched",
+    "sleep",
+    "start_thread",
+]
+
+_log = logging.getLogger(__name__)
+
+NativeLock: Callable[[], Any] = monkey.get_original("_thread", "allocate_lock")
+"""Makes a lock of native threads, also in a patched process. Hold it for an instant only."""
+
+NativeLocal: Callable[[], Any] = monkey.get_original("_thread", "_local")
+"""Makes an object whose attributes each native thread has for itself, whatever greenlet it runs."""
+
+NativeQueue = _queue.SimpleQueue
+"""A queue between threads whose ``get`` blocks the thread, also in a patched process."""
+
+_start_new_thread = monkey.get_original("_thread", "start_new_thread")
+_native_sleep = monkey.get_original("time", "sleep")
+
+monotonic = time.monotonic
+"""Seconds of a clock that never goes back."""
+
+
+def has_hub() -> bool:
+    """Whether the calling thread has a gevent hub, so that waiting must let its greenlets run.
+
+    A thread has one from its first use of gevent on. A main thread that never touched gevent has
+    none, even if the process is patched: nothing else could run there meanwhile.
+    """
+    return get_hub_if_exists() is not None
+
+
+def patched() -> frozenset[str]:
+    """Names of the standard modules that gevent has patched, for example ``{"socket", "ssl"}``."""
+    return frozenset(name for name in monkey.saved if monkey.is_module_patched(name))
+
+
+def eventlet_patched() -> bool:
+    """Whether eventlet has patched this process's sockets."""
+    patcher = sys.modules.get("eventlet.patcher")
+    return bool(patcher and patcher.is_monkey_patched("socket"))
+
+
+def sleep(seconds: float) -> None:
+    """Wait *seconds*: cooperatively in a thread with a hub, else by blocking the thread."""
+    if has_hub():
+        gevent.sleep(seconds)
+    else:
+        _native_sleep(seconds)
+
+
+def start_thread(function: Callable[..., object], *args: object, name: str | None = None) -> None:
+    """Run ``function(*args)`` in a native daemon thread, also in a patched process.
+
+    An error that the function lets out is logged with *name* and ends the thread.
+    """
+
+    def run() -> None:
+        try:
+            function(*args)
+        except SystemExit:
+            pass
+        except BaseException:  # noqa: BLE001 - the last frame of a thread: nobody else can report it
+            _log.exception("thread %s ended with an error", name or function)
+
+    _start_new_thread(run, ())

@@ -1,0 +1,87 @@
+"""Greenlets whose outcome anybody may wait for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+
+from flowkit.errors import Cancelled
+from flowkit.green.cells import Cell
+
+__all__ = ["Task", "spawn"]
+
+
+class Task(gevent.Greenlet):  # type: ignore[misc]  # gevent ships no types
+    """A greenlet whose outcome is a ``Cell``, so that other threads may wait for it too.
+
+    It behaves as gevent's own (``get``, ``value``, ``exception``, ``kill``, ``join``), but prints
+    no traceback when its function fails: the caller finds the error in the outcome.
+    """
+
+    def __init__(self, function: Callable[..., Any], *args: Any) -> None:
+        super().__init__()
+        self.cell: Cell[Any] = Cell()
+        self._work = (function, args)
+        self.rawlink(_ended)
+
+    def _run(self) -> None:
+        function, args = self._work
+        try:
+            self.cell.set(function(*args))
+        except gevent.GreenletExit:
+            self.cell.fail(Cancelled("the call was stopped before it ended"))
+        except Exception as error:  # noqa: BLE001 - kept for whoever takes the outcome
+            self.cell.fail(error)
+        except BaseException as error:
+            self.cell.fail(error)
+            raise
+        finally:
+            del self._work
+
+    @property
+    def value(self) -> Any:
+        """What the function returned; None before that and after a failure."""
+        return self.cell.outcome()[1] if self.cell.is_ready else None
+
+    @property
+    def exception(self) -> BaseException | None:
+        """The error of the function; None before that and after a success."""
+        return self.cell.outcome()[0] if self.cell.is_ready else None
+
+    @property
+    def exc_info(self) -> tuple[Any, ...] | None:
+        """The error as a triple, as gevent's greenlets give it."""
+        error = self.exception
+        return (type(error), error, error.__traceback__) if error is not None else None
+
+    def successful(self) -> bool:
+        """Whether the function has returned."""
+        return self.cell.is_ready and self.cell.outcome()[0] is None
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        """Wait for the function to end; its value, or its error raised (gevent's signature).
+
+        Raises:
+            gevent.Timeout: not within *timeout* seconds, or *block* is false and it has not ended.
+        """
+        if not self.cell.wait(timeout if block else 0):
+            raise gevent.Timeout(timeout)
+        return self.cell.get()
+
+
+def _ended(task: Task) -> None:
+    """A task that was killed before its first step never ran its own code: settle it here."""
+    if not task.cell.is_ready:
+        task.cell.fail(Cancelled("the call was stopped before it began"))
+
+
+def spawn(function: Callable[..., Any], *args: Any) -> Task:
+    """Run ``function(*args)`` in a new greenlet of the calling thread; returns at once.
+
+    It begins when the caller next waits. ``task.cell`` holds the outcome; a failure prints nothing.
+    """
+    task = Task(function, *args)
+    task.start()
+    return task

@@ -56,7 +56,7 @@ def load(
     api: API,
     *,
     events: Iterable[dict[str, Any]] | None = None,
-    on_progress: Callable[[int], object] = lambda stored: None,
+    on_progress: Callable[[int], object] | None = None,
 ) -> dict[str, str]:
     """Write the events through *api*, each into the flow of its network.
 
@@ -79,5 +79,6 @@ def load(
         for first in range(0, len(drops), DROPS_PER_REQUEST):
             batch = drops[first : first + DROPS_PER_REQUEST]
             api.drop(flow["id"]).create_many(batch, raise_on_error=True)
-            on_progress(len(batch))
+            if on_progress:
+                on_progress(len(batch))
     return flow_ids

@@ -123,6 +123,9 @@ linger_timeout_s = 5.0
 connections_max = 8_192
 """Most connections that a server holds; the next one waits to be accepted. Each takes some 20 KiB."""
 
+gzip_members_max = 64
+"""Most members of one gzip body; each costs some memory before it yields a byte."""
+
 gzip_bytes_min = 1_400
 """Smallest answer that is compressed: below one network packet there is nothing to gain."""
 
@@ -173,3 +176,15 @@ find_iter_page_max = 1_000
 
 requests_in_flight_default = 32
 """Requests that async_() and lazy() have on the wire at once, unless a pool is given."""
+
+answer_slack_bytes = 1024 * 1024
+"""Bytes beyond the largest answer that the client still reads: the head, and the envelope."""
+
+idle_connection_s = 60.0
+"""Seconds after which the client drops an idle connection, before the server does."""
+
+connections_idle_max = 64
+"""Idle connections that one client keeps per event loop, and for all plain threads together."""
+
+connections_max_default = 256
+"""Requests that one client has on the wire at once, whoever asks. Beyond it callers wait."""

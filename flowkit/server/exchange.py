@@ -1,0 +1,113 @@
+"""One exchange without its transport: unpack a body, ask the application, pack its answer.
+
+The HTTP shell and the WSGI callable both go through ``answer``, so that gzip, bounds and refusals
+are the same behind either.
+
+Source: protocol 3.2 (gzip), 3.3 (envelope), 12 (bounds).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from flowkit import green, limits
+from flowkit.errors import PlatformError, ServerError
+from flowkit.protocol.envelope import Request, Response, failure
+from flowkit.server import message
+from flowkit.server.message import Head, Refused
+
+__all__ = ["Application", "Bounds", "answer", "refusal"]
+
+_log = logging.getLogger(__name__)
+
+
+class Application(Protocol):
+    """What this shell serves; ``flowkit.server.app.App`` is one."""
+
+    def handle(self, request: Request) -> Response:
+        """The answer to one request. May wait, cooperatively."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The bounds of one server; the names and reasons are those of ``flowkit.limits``."""
+
+    head_timeout_s: float = limits.request_head_timeout_s
+    body_timeout_s: float = limits.request_body_timeout_s
+    keep_alive_timeout_s: float = limits.keep_alive_timeout_s
+    stall_timeout_s: float = limits.response_stall_timeout_s
+    linger_timeout_s: float = limits.linger_timeout_s
+    shutdown_timeout_s: float = limits.shutdown_timeout_s
+    body_bytes_max: int = limits.body_bytes_max
+    body_array_bytes_max: int = limits.body_array_bytes_max
+    connections_max: int = limits.connections_max
+
+    def body_max(self, head: Head) -> int:
+        """Most bytes of the body of this request, packed and unpacked."""
+        if message.may_carry_an_array(head):
+            return self.body_array_bytes_max
+        return self.body_bytes_max
+
+
+def answer(
+    app: Application,
+    make_request: Callable[[Mapping[str, str], bytes], Request],
+    headers: Mapping[str, str],
+    body: bytes,
+    bytes_max: int,
+) -> Response:
+    """Unpack the body, ask the application, pack its answer. Never raises an Exception."""
+    try:
+        body, headers = _unpacked(headers, body, bytes_max)
+        response = app.handle(make_request(headers, body))
+        return _packed(headers, response)
+    except PlatformError as error:
+        return refusal(error)
+    except Exception:  # noqa: BLE001 - a fault of the server becomes a 500, whatever it is
+        _log.exception("a request failed")
+        return refusal(ServerError("the server failed at this request; its log says why"))
+
+
+def _unpacked(
+    headers: Mapping[str, str], body: bytes, bytes_max: int
+) -> tuple[bytes, Mapping[str, str]]:
+    """The body without its ``Content-Encoding``, and the headers without that header."""
+    coding = headers.get("content-encoding")
+    if coding is None:
+        return body, headers
+    headers = {name: value for name, value in headers.items() if name != "content-encoding"}
+    if coding.lower() in ("gzip", "x-gzip"):
+        return message.gunzip(body, bytes_max, _let_others_run), headers
+    if coding.lower() not in ("identity", ""):
+        raise Refused("Content-Encoding can only be gzip", status=415)
+    return body, headers
+
+
+def _packed(headers: Mapping[str, str], response: Response) -> Response:
+    """The answer compressed, if the client takes that and if it pays."""
+    if len(response.body) < limits.gzip_bytes_min or "content-encoding" in response.headers:
+        return response
+    body = response.body
+    answered = {**response.headers, "vary": "accept-encoding"}
+    if message.accepts_gzip(headers.get("accept-encoding", "")):
+        packed = message.gzip(body, _let_others_run)
+        if len(packed) < len(body):
+            answered["content-encoding"] = "gzip"
+            body = packed
+    return Response(response.status, answered, body)
+
+
+def refusal(error: PlatformError) -> Response:
+    """A refusal in the envelope, readable for browsers of any origin."""
+    headers = {"content-type": "application/json", "access-control-allow-origin": "*"}
+    if error.retry_after_s is not None:
+        headers["retry-after"] = str(round(error.retry_after_s))
+    return Response(error.status, headers, json.dumps(failure(error)).encode())
+
+
+def _let_others_run() -> None:
+    green.sleep(0)

@@ -1,0 +1,359 @@
+"""The HTTP shell: bytes of a socket to ``App.handle(Request)`` and its ``Response`` back to bytes.
+
+Rules of this module:
+
+* It runs on a native thread of its own with a gevent loop, one greenlet per connection, and works
+  the same whether or not the process is monkey-patched.
+* Every wait has a bound: for the head, the body, the next request, for a reader of the answer, for
+  the end of a stop. Nothing is kept beyond a bound of ``limits.py``.
+* What HTTP itself forbids is refused here, in the platform's envelope (``message.py`` says what);
+  everything else is the application's business. A client never sees a traceback, and a client that
+  goes away leaves no line in the log.
+
+Why not ``gevent.pywsgi``: it lets requests be smuggled, and closing that hole means to replace its
+request line, headers, body, errors and stop, which is all of it. Gevent's sockets stay.
+
+Source: protocol 3.1 to 3.4; the issue, section 4, last point.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import socket
+import time
+from email.utils import formatdate
+from typing import Any
+
+import gevent
+import gevent.pool
+import gevent.socket
+
+from flowkit import green
+from flowkit.protocol.envelope import Request, Response
+from flowkit.server import message
+from flowkit.server.exchange import Application, Bounds, answer, refusal
+from flowkit.server.message import Head, Refused
+
+__all__ = ["Application", "Bounds", "HttpServer"]
+
+_log = logging.getLogger(__name__)
+
+_RECV_BYTES = 64 * 1024
+_SEND_BYTES = 256 * 1024
+_OUT_OF_FILES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+class HttpServer:
+    """An application behind a listening socket, on a thread of its own.
+
+    Args:
+        app: answers the requests.
+        host, port: where to listen; port 0 takes a free one. The socket is bound at once, requests
+            are answered from ``start()`` on.
+        bounds: time-outs and sizes.
+
+    Raises:
+        OSError: the address cannot be had.
+    """
+
+    def __init__(
+        self, app: Application, host: str, port: int, *, bounds: Bounds | None = None
+    ) -> None:
+        self.app = app
+        self.bounds = bounds or Bounds()
+        self.stopping = False
+        self.connections: set[_Connection] = set()
+        self._host = host
+        self._socket = _bound_socket(host, port)
+        self.port: int = self._socket.getsockname()[1]
+        self._begun = False
+        self._stop: green.Cell[float] = green.Cell()
+        self._at_once: green.Cell[None] = green.Cell()
+        self._stopped: green.Cell[None] = green.Cell()
+
+    @property
+    def url(self) -> str:
+        """Where it answers, for example ``http://127.0.0.1:8080``."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{self.port}"
+
+    def start(self) -> None:
+        """Begin to answer; returns at once. Connections made since the constructor are served."""
+        self._begun = True
+        green.start_thread(self._run, name="flowkit-http")
+
+    def stop(self, grace_s: float | None = None) -> None:
+        """Stop and wait until everything is closed; from any thread or greenlet.
+
+        No connection is accepted any more, idle ones are closed, requests under way get *grace_s*
+        seconds (default: the bound) to end.
+        """
+        self.begin_stop(grace_s)
+        self.wait_stopped()
+
+    def begin_stop(self, grace_s: float | None = None) -> None:
+        """Ask for a stop and return at once; a second call means: without any further waiting."""
+        if not self._begun:
+            self._socket.close()
+            self._stopped.set(None)
+        if not self._stop.set(self.bounds.shutdown_timeout_s if grace_s is None else grace_s):
+            self._at_once.set(None)
+
+    def wait_stopped(self, timeout_s: float | None = None) -> bool:
+        """Wait for the end of a stop; whether it has come."""
+        return self._stopped.wait(timeout_s)
+
+    def _run(self) -> None:
+        """The life of the server's thread."""
+        listener = gevent.socket.socket(fileno=self._socket.detach())
+        pool = gevent.pool.Pool(self.bounds.connections_max)
+        try:
+            accepting = gevent.spawn(self._accept, listener, pool)
+            grace_s = self._stop.get()
+            self.stopping = True
+            accepting.kill()
+            self._accept_waiting(listener, pool)
+            listener.close()
+            self._end_connections(pool, grace_s)
+        finally:
+            listener.close()
+            self._stopped.set(None)
+            gevent.get_hub().destroy(destroy_loop=True)
+
+    def _accept(self, listener: Any, pool: Any) -> None:
+        """Accept for ever. The pool makes it wait while there are too many connections."""
+        while True:
+            try:
+                sock, _ = listener.accept()
+            except OSError as error:
+                if error.errno in _OUT_OF_FILES:
+                    _log.warning("no further connection can be accepted: %s", error)
+                    gevent.sleep(0.2)
+                continue
+            pool.spawn(_Connection(self, sock).run)
+
+    def _accept_waiting(self, listener: Any, pool: Any) -> None:
+        """Accept those who were connected before the stop: their requests are under way."""
+        listener.settimeout(0)
+        while not pool.full():
+            try:
+                sock, _ = listener.accept()
+            except OSError:
+                return
+            pool.spawn(_Connection(self, sock).run)
+
+    def _end_connections(self, pool: Any, grace_s: float) -> None:
+        for connection in self.connections:
+            connection.end_if_idle()
+
+        def end_by_force() -> None:
+            self._at_once.wait(grace_s)
+            pool.kill()
+
+        force = gevent.spawn(end_by_force)
+        pool.join()
+        force.kill()
+
+
+def _bound_socket(host: str, port: int) -> socket.socket:
+    """A listening socket whose connections send without Nagle's delay."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family = found[0][0]
+    bound = socket.create_server((host, port), family=family, backlog=1024)
+    bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    bound.setblocking(False)
+    return bound
+
+
+class _Connection:
+    """One connection: requests in, answers out, in order."""
+
+    __slots__ = ("_bounds", "_buffer", "_idle", "_server", "_sock")
+
+    def __init__(self, server: HttpServer, sock: Any) -> None:
+        self._server = server
+        self._bounds = server.bounds
+        self._sock = sock
+        self._buffer = bytearray()
+        self._idle = True
+
+    def run(self) -> None:
+        """Serve until either side has enough."""
+        self._server.connections.add(self)
+        try:
+            wait_s = self._bounds.head_timeout_s
+            while self._serve_one(wait_s):
+                wait_s = self._bounds.keep_alive_timeout_s
+        except OSError:
+            pass  # the client went away, or reads nothing: nobody is left to be told
+        except Exception:  # noqa: BLE001 - the last frame of a connection: the log is all there is
+            _log.exception("a connection ended with an error of the server")
+        finally:
+            self._server.connections.discard(self)
+            self._sock.close()
+
+    def end_if_idle(self) -> None:
+        """Let a connection end that waits for a request; one that has arrived is still read."""
+        if self._idle:
+            self._stop_receiving()
+
+    def _stop_receiving(self) -> None:
+        with contextlib.suppress(OSError):  # the client may have been faster
+            self._sock.shutdown(socket.SHUT_RD)
+
+    def _serve_one(self, wait_s: float) -> bool:
+        """Serve the next request; whether there may be another one after it."""
+        try:
+            head = self._read_head(wait_s)
+            if head is None:
+                return False
+            body = self._read_body(head)
+        except Refused as refused:
+            self._send(refusal(refused), keep_alive=False)
+            self._linger()
+            return False
+        target = "/" if head.target == "*" else head.target
+        method = "GET" if head.method == "HEAD" else head.method
+        response = answer(
+            self._server.app,
+            lambda headers, plain: Request.from_target(method, target, headers, plain),
+            head.headers,
+            body,
+            self._bounds.body_max(head),
+        )
+        keep_alive = head.keep_alive and not self._server.stopping
+        self._send(response, keep_alive=keep_alive, head=head)
+        if not keep_alive:
+            self._linger()
+        return keep_alive
+
+    def _read_head(self, wait_s: float) -> Head | None:
+        """The next head, or None if the client has no further request."""
+        buffer = self._buffer
+        if not buffer and not self._await_request(wait_s):
+            return None
+        deadline = time.monotonic() + self._bounds.head_timeout_s
+        searched = 0
+        while True:
+            while buffer[:2] == b"\r\n":
+                del buffer[:2]
+            end = message.find_head_end(buffer, searched)
+            if end >= 0:
+                break
+            searched = len(buffer)
+            if not self._receive(deadline, "the headers"):
+                if not buffer:
+                    return None
+                raise Refused("the connection ended within the headers")
+        data = bytes(buffer[:end])
+        del buffer[:end]
+        return message.parse_head(data)
+
+    def _await_request(self, wait_s: float) -> bool:
+        """Wait for the first bytes of a request; False if none come."""
+        if self._server.stopping:
+            self._stop_receiving()
+        self._idle = True
+        self._sock.settimeout(wait_s)
+        try:
+            data = self._sock.recv(_RECV_BYTES)
+        except TimeoutError:
+            return False
+        self._idle = False
+        self._buffer += data
+        return bool(data)
+
+    def _read_body(self, head: Head) -> bytes:
+        """The whole body, as it was sent."""
+        bytes_max = self._bounds.body_max(head)
+        if head.length == 0:
+            return b""
+        if head.length is not None and head.length > bytes_max:
+            raise message.too_large(bytes_max)
+        if head.expects_continue and not self._buffer:
+            self._send_bytes(message.CONTINUE)
+        deadline = time.monotonic() + self._bounds.body_timeout_s
+        if head.length is None:
+            return self._read_chunks(bytes_max, deadline)
+        buffer = self._buffer
+        while len(buffer) < head.length:
+            if not self._receive(deadline, "the body"):
+                raise Refused(
+                    f"the connection ended after {len(buffer)} of {head.length} bytes of the body"
+                )
+        body = bytes(buffer[: head.length])
+        del buffer[: head.length]
+        return body
+
+    def _read_chunks(self, bytes_max: int, deadline: float) -> bytes:
+        body = message.ChunkedBody(bytes_max)
+        while not body.feed(self._buffer):
+            if not self._receive(deadline, "the body"):
+                raise Refused("the connection ended within the chunks of the body")
+        return bytes(body.data)
+
+    def _receive(self, deadline: float, what: str) -> bool:
+        """Add to the buffer what arrives; False at the end of the connection."""
+        left_s = deadline - time.monotonic()
+        try:
+            if left_s <= 0:
+                raise TimeoutError
+            self._sock.settimeout(left_s)
+            data = self._sock.recv(_RECV_BYTES)
+        except TimeoutError:
+            raise Refused(f"{what} did not arrive in time", status=408) from None
+        self._buffer += data
+        return bool(data)
+
+    def _send(self, response: Response, *, keep_alive: bool, head: Head | None = None) -> None:
+        headers = [
+            *response.headers.items(),
+            ("date", _date()),
+            ("content-length", str(len(response.body))),
+        ]
+        if not keep_alive:
+            headers.append(("connection", "close"))
+        elif head is not None and head.minor == 0:
+            headers.append(("connection", "keep-alive"))
+        data = message.render_head(response.status, headers)
+        if head is None or head.method != "HEAD":
+            data += response.body
+        self._send_bytes(data)
+
+    def _send_bytes(self, data: bytes) -> None:
+        """Send everything; a client that takes no slice of it within the bound is let go."""
+        self._sock.settimeout(self._bounds.stall_timeout_s)
+        if len(data) <= _SEND_BYTES:
+            self._sock.sendall(data)
+            return
+        view = memoryview(data)
+        for at in range(0, len(view), _SEND_BYTES):
+            self._sock.sendall(view[at : at + _SEND_BYTES])
+
+    def _linger(self) -> None:
+        """Read and forget what the client still sends.
+
+        Closing with unread bytes makes the kernel reset the connection, and the client may lose
+        the answer that it has not read yet.
+        """
+        self._sock.shutdown(socket.SHUT_WR)
+        self._idle = True
+        deadline = time.monotonic() + self._bounds.linger_timeout_s
+        while (left_s := deadline - time.monotonic()) > 0:
+            self._sock.settimeout(left_s)
+            if not self._sock.recv(_RECV_BYTES):
+                return
+
+
+_dated: tuple[int, str] = (0, "")
+
+
+def _date() -> str:
+    """The value of the header Date, made once a second."""
+    global _dated
+    now = int(time.time())
+    if _dated[0] != now:
+        _dated = (now, formatdate(now, usegmt=True))
+    return _dated[1]

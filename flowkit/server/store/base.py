@@ -1,13 +1,14 @@
 """What every store can do, and what each verb promises.
 
-There are two implementations in the house's plan: SQLite (``sqlite.py``) and PostgreSQL. A store runs
-**jobs**: plain functions of a transaction. ``Store.read(job)`` runs one against a snapshot, beside any
-number of others; ``Store.write(job)`` runs one on the single writer, in a savepoint of its own, and returns
-after the commit that holds it is on disk (many jobs share one commit). A job that raises leaves no
-trace and its error is raised to its caller alone. Jobs may run on another thread than their caller's.
+There are two implementations in the house's plan: SQLite (``sqlite.py``) and PostgreSQL. A store
+runs **jobs**: plain functions of a transaction. ``Store.read(job)`` runs one against a snapshot,
+beside any number of others; ``Store.write(job)`` runs one on the single writer, in a savepoint of
+its own, and returns after the commit that holds it is on disk (many jobs share one commit). A job
+that raises leaves no trace and its error is raised to its caller alone. Jobs may run on another
+thread than their caller's.
 
-Documents are plain dicts with the member names of the protocol (``flowId``, ``creationDate`` …), without
-unset members. Two things ride along that are no members: a Drop's typed elements
+Documents are plain dicts with the member names of the protocol (``flowId``, ``creationDate`` …),
+without unset members. Two things ride along that are no members: a Drop's typed elements
 (``StoredDrop.types``) and a Flow's key and positions (``StoredFlow``).
 
 Source: protocol 1 (data model), ``positions`` 1, 2, 3 and 5 (changes, rows, marks, epochs).
@@ -65,18 +66,22 @@ class StoredFlow:
 
     @property
     def id(self) -> str:
+        """The id."""
         return str(self.doc["id"])
 
     @property
     def path(self) -> str:
+        """The path."""
         return str(self.doc["path"])
 
     @property
     def account(self) -> str:
+        """The account in whose namespace it is."""
         return self.path.split("/", 2)[1]
 
     @property
     def capacity(self) -> int:
+        """Most drops it holds."""
         return int(self.doc["capacity"])
 
     @property
@@ -201,7 +206,7 @@ class Writer(Reader, Protocol):
         *,
         editor: str,
     ) -> Written | None:
-        """Change members of a drop (None unsets, *types* None keeps them); None if there is no such drop."""
+        """Change members of a drop (None unsets, *types* None keeps); None if there is none."""
 
     def delete_drop(
         self, flow: StoredFlow, drop_id: str, *, forget: bool = False

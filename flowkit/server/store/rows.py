@@ -1,8 +1,7 @@
 """Rows of the tables to documents and back: which column holds which member, and in which form.
 
 Maps and lists are stored as JSONB (SQLite's own binary form), so that filters run on them without
-parsing. Unset members are NULL and stay out of documents (protocol 1.2).
-"""
+parsing. Unset members are NULL and stay out of documents (protocol 1.2)."""
 
 from __future__ import annotations
 
@@ -86,9 +85,7 @@ def identity_from_row(row: tuple[Any, ...]) -> dict[str, Any]:
 
 def _document(members: Mapping[str, str], values: Any) -> dict[str, Any]:
     return {
-        member: value
-        for member, value in zip(members, values, strict=True)
-        if value is not None
+        member: value for member, value in zip(members, values, strict=True) if value is not None
     }
 
 

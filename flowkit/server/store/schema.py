@@ -1,12 +1,12 @@
 """The tables of the SQLite store, and how a connection to them is opened.
 
-Rules: one statement per ``execute``; every pragma is read back and checked; a file of a newer schema is
-refused, never guessed at.
+Rules: one statement per ``execute``; every pragma is read back and checked; a file of a newer
+schema is refused, never guessed at.
 
-A drop's **row** is one state of it, true from ``seq`` (the change that began it) up to, not including,
-``until`` (the change that ended it). Live rows have no ``until``. ``began`` and ``ended`` hold the kinds
-of the two changes, ``at`` and ``ended_at`` their server times in ms; so the rows are the log of
-changes too, and none beside them is needed.
+A drop's **row** is one state of it, true from ``seq`` (the change that began it) up to, not
+including, ``until`` (the change that ended it). Live rows have no ``until``. ``began`` and
+``ended`` hold the kinds of the two changes, ``at`` and ``ended_at`` their server times in ms; so
+the rows are the log of changes too, and none beside them is needed.
 
 Source: ``positions`` 1 to 3 and 5, protocol 1.4, 1.5, 1.8, 2.3, 3.2.
 """
@@ -138,9 +138,9 @@ def get_meta(connection: apsw.Connection, name: str) -> Any:
     return connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).get
 
 
-def set_meta(connection: apsw.Connection, name: str, value: object) -> None:
+def set_meta(connection: apsw.Connection, name: str, value: int | str) -> None:
     """Set a fact about the whole store."""
-    connection.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (name, value))  # type: ignore[arg-type]  # any SQLite value
+    connection.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (name, value))
 
 
 def _check_version(connection: apsw.Connection, path: str) -> None:

@@ -1,0 +1,345 @@
+"""The changes of a flow: how rows begin and end, and how the numbers, marks and bounds move.
+
+Every change takes the next number of its flow. A change that ends a row keeps it as an **ended
+row** until the flow's history is over its bound; forgetting goes in the order of ``until``, at the
+end of the same transaction, and raises the marks E and V.
+
+Source: ``positions`` 2 (what is numbered), 3 (what is kept), 5.1 (epochs); protocol 1.4
+(``fhash``). Rules: one ``Changes`` is used by one thread; nothing here decides by a clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import apsw
+
+from flowkit import limits
+from flowkit.errors import BadRequest
+from flowkit.server.ids import Ids
+from flowkit.server.store.base import StoredDrop, StoredFlow, Written
+from flowkit.server.store.reading import House
+from flowkit.server.store.rows import DROP_COLUMNS, drop_from_row, drop_values
+from flowkit.server.store.schema import ROW_BYTES
+
+__all__ = ["Changes", "Ledger"]
+
+_COLUMNS = f"flow, seq, born, until, at, began, ended, ended_at, {DROP_COLUMNS}"
+_INSERT = f"INSERT INTO drop_row ({_COLUMNS}) VALUES (?{', ?' * _COLUMNS.count(',')})"
+_BYTES_OF_ROW = f"SELECT {ROW_BYTES} FROM drop_row WHERE flow = ? AND seq = ?"
+_END = (
+    "UPDATE drop_row SET until = ?, ended = ?, ended_at = ? WHERE flow = ? AND seq = ?"
+    f" RETURNING {ROW_BYTES}"
+)
+_OLDEST = "(SELECT seq FROM drop_row WHERE flow = ? AND until IS NULL ORDER BY born LIMIT 1)"
+_END_OLDEST = (
+    "UPDATE drop_row SET until = ?, ended = ?, ended_at = ?"
+    f" WHERE flow = ? AND seq = {_OLDEST} RETURNING {ROW_BYTES}"
+)
+_DROP_OLDEST = f"DELETE FROM drop_row WHERE flow = ? AND seq = {_OLDEST} RETURNING seq"
+_FORGET_CANDIDATES = (
+    f"SELECT seq, until, {ROW_BYTES} FROM drop_row"
+    " WHERE flow = ? AND until IS NOT NULL ORDER BY until LIMIT ?"
+)
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What the writer keeps in memory of a flow; written to its row once per commit.
+
+    Attributes:
+        key, doc: as in ``StoredFlow``; *doc* is replaced, never changed.
+        head: the newest change; E and V are the marks.
+        epoch: the epoch of the newest change, None for none yet.
+        epochs: entries in the flow's list of epochs.
+        live, ended, ended_bytes: how many rows of each kind, and the bytes of the ended ones.
+    """
+
+    key: int
+    doc: dict[str, Any]
+    head: int
+    epoch: str | None
+    epochs: int
+    mark_e: int
+    mark_v: int
+    live: int
+    ended: int
+    ended_bytes: int
+
+    @property
+    def capacity(self) -> int:
+        """Most live rows."""
+        return int(self.doc["capacity"])
+
+    @property
+    def history(self) -> int:
+        """Most ended rows (``positions`` 3.1)."""
+        history = self.doc.get("history")
+        if history is None:
+            return min(self.capacity, limits.flow_history_default_max)
+        return int(history)
+
+    def stored(self, epoch: str) -> StoredFlow:
+        """The flow as the verbs give it; *epoch* is the store's present one."""
+        return StoredFlow(
+            self.key, dict(self.doc), self.head, self.epoch or epoch, self.mark_e, self.mark_v
+        )
+
+    def raise_marks(self, seq: int, until: int) -> None:
+        """A row of that *seq* and *until* has been forgotten."""
+        self.mark_e = max(self.mark_e, seq)
+        self.mark_v = max(self.mark_v, until)
+
+
+class Changes:
+    """Makes the changes of drops on one connection, inside the writer's transaction."""
+
+    def __init__(self, connection: apsw.Connection, house: House, ids: Ids) -> None:
+        self._execute = connection.execute
+        self._changed = connection.changes
+        self._epoch = house.epoch
+        self._clock_ms = house.clock_ms
+        self._ids = ids
+
+    def create(
+        self, flow: Ledger, members: Mapping[str, Any], types: Mapping[str, str], creator: str
+    ) -> Written:
+        """Create, replace (by ``fhash``) or pass a drop; a full flow evicts first."""
+        now = self._clock_ms()
+        if not flow.doc["capacity"]:
+            return self._pass(flow, self._new_drop(flow, members, types, creator, now), now)
+        fhash = members.get("fhash")
+        if fhash is not None:
+            held = self._live_by_fhash(flow, fhash)
+            if held is not None:
+                return self._replace(flow, held, members, types, creator, now)
+        over = flow.live - flow.doc["capacity"] + 1
+        if over > 0:
+            self.end_oldest(flow, over, "evict")
+        drop = self._new_drop(flow, members, types, creator, now)
+        seq = self._next_seq(flow)
+        self._begin(flow, seq, seq, now, "create", drop)
+        return Written("create", drop, None, self._position(flow))
+
+    def _new_drop(
+        self,
+        flow: Ledger,
+        members: Mapping[str, Any],
+        types: Mapping[str, str],
+        creator: str,
+        now: int,
+    ) -> StoredDrop:
+        doc = _document(self._ids.next("d"), flow.doc, members)
+        doc["version"] = 0
+        doc["creationDate"] = now
+        doc["creatorId"] = creator
+        return StoredDrop(doc, types)
+
+    def _pass(self, flow: Ledger, drop: StoredDrop, now: int) -> Written:
+        """A write into a flow of capacity 0: a row that ends at once, kept only as history."""
+        seq = self._next_seq(flow)
+        if flow.history:
+            values = (flow.key, seq, seq, seq, now, "pass", "pass", now, *drop_values(drop))
+            self._execute(_INSERT, values)
+            flow.ended += 1
+            flow.ended_bytes += self._execute(_BYTES_OF_ROW, (flow.key, seq)).get
+        else:
+            flow.raise_marks(seq, seq)
+        return Written("pass", drop, None, self._position(flow))
+
+    def _replace(
+        self,
+        flow: Ledger,
+        held: tuple[Any, ...],
+        members: Mapping[str, Any],
+        types: Mapping[str, str],
+        editor: str,
+        now: int,
+    ) -> Written:
+        """Write over the drop with the same ``fhash``: it keeps id, dates and place."""
+        seq, born, *row = held
+        old = drop_from_row(tuple(row), flow.doc["id"], flow.doc["path"])
+        doc = _document(old.doc["id"], flow.doc, members)
+        drop = _edited(StoredDrop(doc, types), old, editor, now)
+        return self._supersede(flow, (seq, born), "replace", old, drop)
+
+    def update(
+        self,
+        flow: Ledger,
+        row: tuple[Any, ...],
+        changes: Mapping[str, Any],
+        types: Mapping[str, str] | None,
+        editor: str,
+    ) -> Written:
+        """Change members of the live drop in *row* (``seq``, ``born``, ``until``, columns)."""
+        seq, born, _, *values = row
+        old = drop_from_row(tuple(values), flow.doc["id"], flow.doc["path"])
+        members = old.doc | dict(changes)
+        fhash = members.get("fhash")
+        if fhash is not None and fhash != old.doc.get("fhash"):
+            self._refuse_held_fhash(flow, fhash)
+        doc = _document(old.doc["id"], flow.doc, members)
+        now = self._clock_ms()
+        drop = _edited(StoredDrop(doc, old.types if types is None else types), old, editor, now)
+        return self._supersede(flow, (seq, born), "update", old, drop)
+
+    def _supersede(
+        self,
+        flow: Ledger,
+        place: tuple[int, int],
+        kind: str,
+        old: StoredDrop,
+        drop: StoredDrop,
+    ) -> Written:
+        """One change that ends the row of *old* and begins the row of *drop*."""
+        seq, born = place
+        now = drop.doc["lastEditDate"]
+        number = self._next_seq(flow)
+        self._end(flow, seq, number, kind, now)
+        self._begin(flow, number, born, now, kind, drop)
+        return Written(kind, drop, old, self._position(flow))
+
+    def delete(self, flow: Ledger, row: tuple[Any, ...], *, forget: bool) -> Written:
+        """End the live drop in *row*; *forget* forgets all its states at once."""
+        seq, _, _, *values = row
+        drop = drop_from_row(tuple(values), flow.doc["id"], flow.doc["path"])
+        self._end(flow, seq, self._next_seq(flow), "delete", self._clock_ms())
+        if forget:
+            # Its earlier states have smaller numbers: the marks are the same with or without.
+            self._forget(flow, "id = ? AND until IS NOT NULL", drop.doc["id"])
+        return Written("delete", drop, None, self._position(flow))
+
+    def clear(self, flow: Ledger, *, forget: bool) -> int:
+        """Delete every drop, oldest first; *forget* forgets them and all ended rows at once."""
+        count = flow.live
+        self.end_oldest(flow, count, "delete")
+        if forget:
+            self._forget(flow, "until IS NOT NULL")
+        return count
+
+    def end_oldest(self, flow: Ledger, count: int, how: str) -> None:
+        """End the *count* oldest live rows, each with a number of its own.
+
+        Rows that the history would forget in this same transaction are removed without a detour.
+        """
+        now = self._clock_ms()
+        spared = min(count, flow.history)
+        if count > spared:
+            self._forget(flow, "until IS NOT NULL")
+        for _ in range(count - spared):
+            number = self._next_seq(flow)
+            seq = self._execute(_DROP_OLDEST, (flow.key, flow.key)).get
+            flow.live -= 1
+            flow.raise_marks(seq, number)
+        for _ in range(spared):
+            number = self._next_seq(flow)
+            ended = self._execute(_END_OLDEST, (number, how, now, flow.key, flow.key)).get
+            flow.live -= 1
+            flow.ended += 1
+            flow.ended_bytes += ended
+
+    def settle(self, flow: Ledger) -> None:
+        """At the end of a transaction: forget what is over the bounds, then drop old epochs."""
+        if flow.ended > flow.history or flow.ended_bytes > limits.flow_history_bytes_max:
+            until = self._forget_up_to(flow)
+            self._forget(flow, "until <= ?", until)
+        if flow.epochs > 1:
+            # An entry goes when its last change is before E: a reader at E still finds its own.
+            self._execute(
+                "DELETE FROM epoch WHERE flow = ?1 AND first_seq <"
+                " (SELECT max(first_seq) FROM epoch WHERE flow = ?1 AND first_seq <= ?2)",
+                (flow.key, flow.mark_e),
+            )
+            flow.epochs -= self._changed()
+
+    def _forget_up_to(self, flow: Ledger) -> int:
+        """The ``until`` of the last ended row that is over a bound."""
+        rows_left, bytes_left, last = flow.ended, flow.ended_bytes, 0
+        for _, until, size in self._execute(_FORGET_CANDIDATES, (flow.key, flow.ended)):
+            if rows_left <= flow.history and bytes_left <= limits.flow_history_bytes_max:
+                break
+            rows_left -= 1
+            bytes_left -= size
+            last = until
+        return last
+
+    def _forget(self, flow: Ledger, which: str, *params: Any) -> None:
+        """Remove the ended rows that *which* names, and raise the marks."""
+        if not flow.ended:
+            return
+        gone: list[Any] = self._execute(
+            f"DELETE FROM drop_row WHERE flow = ? AND {which} RETURNING seq, until, {ROW_BYTES}",
+            (flow.key, *params),
+        ).fetchall()
+        for seq, until, size in gone:
+            flow.raise_marks(seq, until)
+            flow.ended -= 1
+            flow.ended_bytes -= size
+
+    def _next_seq(self, flow: Ledger) -> int:
+        """The next number; the first one under a new epoch enters that in the flow's list."""
+        flow.head += 1
+        if flow.epoch != self._epoch:
+            self._execute(
+                "INSERT INTO epoch (flow, name, first_seq) VALUES (?, ?, ?)",
+                (flow.key, self._epoch, flow.head),
+            )
+            flow.epoch = self._epoch
+            flow.epochs += 1
+        return flow.head
+
+    def _begin(
+        self, flow: Ledger, seq: int, born: int, at: int, kind: str, drop: StoredDrop
+    ) -> None:
+        self._execute(
+            _INSERT, (flow.key, seq, born, None, at, kind, None, None, *drop_values(drop))
+        )
+        flow.live += 1
+
+    def _end(self, flow: Ledger, seq: int, until: int, how: str, at: int) -> None:
+        size = self._execute(_END, (until, how, at, flow.key, seq)).get
+        flow.live -= 1
+        flow.ended += 1
+        flow.ended_bytes += size
+
+    def _live_by_fhash(self, flow: Ledger, fhash: str) -> tuple[Any, ...] | None:
+        rows: list[Any] = self._execute(
+            f"SELECT seq, born, {DROP_COLUMNS} FROM drop_row"
+            " WHERE flow = ? AND fhash = ? AND until IS NULL",
+            (flow.key, fhash),
+        ).fetchall()
+        return rows[0] if rows else None
+
+    def _refuse_held_fhash(self, flow: Ledger, fhash: str) -> None:
+        if self._live_by_fhash(flow, fhash) is not None:
+            raise BadRequest(f"fhash: {fhash!r} belongs to another Drop of {flow.doc['path']}")
+
+    def _position(self, flow: Ledger) -> str:
+        return f"p1.{flow.doc['id']}.{self._epoch}.{flow.head}"
+
+
+def _document(drop_id: str, flow: Mapping[str, Any], members: Mapping[str, Any]) -> dict[str, Any]:
+    """The members that a writer gives, in the order of a Drop's document, without unset ones."""
+    doc = {
+        "id": drop_id,
+        "flowId": flow["id"],
+        "path": flow["path"],
+        "elems": members["elems"],
+    }
+    for name in ("location", "fhash", "parentDropId"):
+        value = members.get(name)
+        if value is not None:
+            doc[name] = value
+    return doc
+
+
+def _edited(drop: StoredDrop, old: StoredDrop, editor: str, now: int) -> StoredDrop:
+    """*drop* with what an edit keeps of the *old* state and what it counts up."""
+    drop.doc["version"] = old.doc["version"] + 1
+    drop.doc["creationDate"] = old.doc["creationDate"]
+    if "creatorId" in old.doc:
+        drop.doc["creatorId"] = old.doc["creatorId"]
+    drop.doc["lastEditDate"] = now
+    drop.doc["lastEditorId"] = editor
+    return drop

@@ -1,0 +1,253 @@
+"""The verbs of a reading transaction on SQLite, and the session that a reader thread drives.
+
+Rules: every statement is fetched to its end or closed; no query outlives its deadline; what a find
+collects is counted in bytes while it runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import apsw
+
+from flowkit import limits
+from flowkit.errors import BadRequest, ServerError
+from flowkit.green import monotonic
+from flowkit.server.store.base import Account, Found, Reader, StoredDrop, StoredFlow
+from flowkit.server.store.rows import (
+    DROP_COLUMNS,
+    FLOW_COLUMNS,
+    IDENTITY_COLUMNS,
+    drop_from_row,
+    flow_from_row,
+    identity_from_row,
+)
+
+if TYPE_CHECKING:
+    from flowkit.server.plan import Plan
+
+__all__ = ["House", "Reading", "ReaderSession"]
+
+T = TypeVar("T")
+
+_STEPS_BETWEEN_LOOKS = 20_000
+"""Steps of SQLite's machine between two looks at the clock: some tenths of a millisecond."""
+
+_ROWS_BETWEEN_LOOKS = 256
+"""Rows that Python looks at between two looks at the clock."""
+
+_OBJECT_BYTES = 160
+"""What dates and member names of one object add to its own texts in an answer, at the least."""
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """What all transactions of one opened store share.
+
+    Attributes:
+        epoch: the name of this opening (``positions`` 5).
+        clock_ms: now, in milliseconds since 1970-01-01 UTC.
+        query_timeout_s: seconds that the queries of one job may take.
+        answer_bytes_max: most bytes that a find may collect.
+    """
+
+    epoch: str
+    clock_ms: Callable[[], int]
+    query_timeout_s: float = limits.query_timeout_s
+    answer_bytes_max: int = limits.answer_bytes_max
+
+
+class Reading:
+    """The verbs of ``base.Reader`` on one connection; used by one thread only."""
+
+    def __init__(self, connection: apsw.Connection, house: House) -> None:
+        self._connection = connection
+        self._house = house
+        self._budget = _install(connection)
+        self._late_at = math.inf
+        connection.set_progress_handler(self._is_late, _STEPS_BETWEEN_LOOKS)
+
+    def _is_late(self) -> bool:
+        return monotonic() > self._late_at
+
+    @contextmanager
+    def deadline(self, timeout_s: float | None) -> Iterator[None]:
+        """End every query inside after *timeout_s* seconds, at most the house's bound.
+
+        Raises:
+            BadRequest: the time was up.
+        """
+        bound = self._house.query_timeout_s
+        timeout_s = bound if timeout_s is None else min(timeout_s, bound)
+        self._late_at = monotonic() + timeout_s
+        try:
+            yield
+        except apsw.InterruptError:
+            raise _too_long(timeout_s) from None
+        finally:
+            self._late_at = math.inf
+
+    def account(self, name: str) -> Account | None:
+        """The account of that name."""
+        found = self._one("SELECT name, id FROM identity WHERE name = ?", name)
+        return Account(*found) if found else None
+
+    def credential(self, secret_hash: bytes) -> Account | None:
+        """The account whose master token has that hash."""
+        found = self._one(
+            "SELECT name, id FROM identity WHERE name ="
+            " (SELECT account FROM credential WHERE secret_hash = ? AND kind = 'master')",
+            secret_hash,
+        )
+        return Account(*found) if found else None
+
+    def identity(self, identity_id: str) -> dict[str, Any] | None:
+        """An Identity's members, without secrets."""
+        found = self._one(f"SELECT {IDENTITY_COLUMNS} FROM identity WHERE id = ?", identity_id)
+        return identity_from_row(found) if found else None
+
+    def flow(self, flow_id: str) -> StoredFlow | None:
+        """The flow with that id."""
+        return self._flow("id", flow_id)
+
+    def flow_at(self, path: str) -> StoredFlow | None:
+        """The flow at that (normalised) path."""
+        return self._flow("path", path)
+
+    def flows(self, flow_ids: Sequence[str]) -> dict[str, StoredFlow]:
+        """The flows among those ids that exist."""
+        found = ((flow_id, self.flow(flow_id)) for flow_id in flow_ids)
+        return {flow_id: flow for flow_id, flow in found if flow is not None}
+
+    def _flow(self, column: str, value: str) -> StoredFlow | None:
+        found = self._one(
+            f"SELECT (SELECT name FROM epoch WHERE epoch.flow = flow.key"
+            f" ORDER BY first_seq DESC LIMIT 1), {FLOW_COLUMNS} FROM flow WHERE {column} = ?",
+            value,
+        )
+        return flow_from_row(found[1:], found[0] or self._house.epoch) if found else None
+
+    def drops(self, flow: StoredFlow, drop_ids: Sequence[str]) -> dict[str, StoredDrop]:
+        """The live drops of *flow* among those ids."""
+        found = ((drop_id, self._newest_row(flow.key, drop_id)) for drop_id in drop_ids)
+        return {
+            drop_id: drop_from_row(row[3:], flow.id, flow.path)
+            for drop_id, row in found
+            if row is not None
+        }
+
+    def _newest_row(self, key: int, drop_id: str) -> tuple[Any, ...] | None:
+        """``seq``, ``born``, ``until`` and ``DROP_COLUMNS`` of a live drop."""
+        found = self._one(
+            f"SELECT seq, born, until, {DROP_COLUMNS} FROM drop_row"
+            " WHERE flow = ? AND id = ? ORDER BY seq DESC LIMIT 1",
+            key,
+            drop_id,
+        )
+        return found if found is not None and found[2] is None else None
+
+    def answer(self, account: str, request_id: str) -> tuple[int, bytes] | None:
+        """Status and body of the answer already given to that request, within the replay window."""
+        since = self._house.clock_ms() - int(limits.replay_window_s * 1000)
+        found = self._one(
+            "SELECT status, body FROM answer WHERE account = ? AND request_id = ? AND at > ?",
+            account,
+            request_id,
+            since,
+        )
+        return (found[0], found[1]) if found else None
+
+    def find(self, plan: Plan) -> Found:
+        """Run a find; raises ``BadRequest`` when it passes its time or size bound."""
+        sql, params = plan.statement()
+        position = None
+        if plan.flow is not None:
+            now = self.flow(plan.flow.id)
+            position = now.position if now else None
+        cursor = self._connection.execute(sql, params)
+        try:
+            objects, scanned = self._collect(cursor, plan)
+        finally:
+            cursor.close(True)
+        return Found(objects, position, scanned)
+
+    def _collect(self, cursor: apsw.Cursor, plan: Plan) -> tuple[list[Any], int]:
+        """The objects of *cursor* that pass the remainder, within the bound in bytes."""
+        remainder = plan.remainder
+        first, last = (0, math.inf) if remainder is None else (plan.start, plan.start + plan.limit)
+        objects: list[Any] = []
+        bytes_left = self._house.answer_bytes_max
+        scanned = passed = 0
+        for row in cursor:
+            if passed >= last:
+                break
+            scanned += 1
+            if not scanned % _ROWS_BETWEEN_LOOKS and self._is_late():
+                raise apsw.InterruptError
+            found = plan.document(row)
+            if remainder is not None and not remainder(found):
+                continue
+            passed += 1
+            if passed <= first:
+                continue
+            bytes_left -= _OBJECT_BYTES + sum(
+                len(value) for value in row if isinstance(value, str | bytes)
+            )
+            if bytes_left < 0:
+                raise _too_large(self._house.answer_bytes_max)
+            objects.append(found)
+        return objects, scanned
+
+    def _one(self, sql: str, *params: Any) -> tuple[Any, ...] | None:
+        """The only row of a query, fetched to its end; None if there is none."""
+        rows: list[Any] = self._connection.execute(sql, params).fetchall()
+        return rows[0] if rows else None
+
+
+class ReaderSession:
+    """A connection that a reader thread drives: each job in a transaction of its own."""
+
+    def __init__(self, connection: apsw.Connection, house: House) -> None:
+        self._connection = connection
+        self._reading = Reading(connection, house)
+
+    def run(self, job: Callable[[Reader], T], timeout_s: float | None) -> T:
+        """Run *job* on a snapshot; what SQLite says against it becomes a ``ServerError``."""
+        connection = self._connection
+        connection.execute("BEGIN")
+        try:
+            with self._reading.deadline(timeout_s):
+                return job(self._reading)
+        except apsw.Error as error:
+            raise ServerError(f"The store could not read: {error}") from error
+        finally:
+            if connection.in_transaction:
+                connection.execute("COMMIT")
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+
+def _install(connection: apsw.Connection) -> Any:
+    try:
+        from flowkit.server.store import functions
+    except ImportError:
+        return None
+    return functions.install(connection)
+
+
+def _too_long(timeout_s: float) -> BadRequest:
+    return BadRequest(
+        f"The query took longer than {timeout_s:g} s and was ended:"
+        " use a narrower filter, or fewer results without sort"
+    )
+
+
+def _too_large(bytes_max: int) -> BadRequest:
+    return BadRequest(
+        f"The answer is larger than {bytes_max // 1024 // 1024} MiB: use only or limit"
+    )

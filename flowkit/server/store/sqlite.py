@@ -1,0 +1,131 @@
+"""The store on a data folder: one SQLite file, one writer thread, some reader threads.
+
+Rules: the folder is locked first; WAL, so that readers never block the writer; every opening for
+writing has a new epoch (``positions`` 5).
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from os import PathLike
+from pathlib import Path
+from typing import TypeVar
+
+from flowkit import limits
+from flowkit.errors import ServerError
+from flowkit.green import NativeLock
+from flowkit.server.store.base import Reader, Writer
+from flowkit.server.store.folder import FolderLock
+from flowkit.server.store.reading import House, ReaderSession
+from flowkit.server.store.schema import create_tables, open_file
+from flowkit.server.store.workers import Readers, WriterThread
+from flowkit.server.store.writing import WriterSession
+
+__all__ = ["SqliteStore", "clock_ms", "open_store"]
+
+T = TypeVar("T")
+
+FILE_NAME = "flowkit.sqlite"
+"""The database's name in the data folder; its two WAL files stand beside it while it is open."""
+
+_EPOCH_LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
+
+
+def clock_ms() -> int:
+    """Milliseconds since 1970-01-01 UTC."""
+    return time.time_ns() // 1_000_000
+
+
+def open_store(
+    path: str | PathLike[str],
+    *,
+    synchronous: str = "FULL",
+    clock_ms: Callable[[], int] = clock_ms,
+    readers: int = limits.store_readers_default,
+    query_timeout_s: float = limits.query_timeout_s,
+    answer_bytes_max: int = limits.answer_bytes_max,
+) -> SqliteStore:
+    """Open the store in the data folder *path*, making both if they are not there.
+
+    Args:
+        path: the data folder.
+        synchronous: ``FULL`` (a write returns after fsync), ``NORMAL``, or ``OFF`` for a store
+            that is thrown away.
+        clock_ms: now, in milliseconds since 1970-01-01 UTC.
+        readers: threads that read side by side.
+        query_timeout_s: seconds that the queries of one job may take.
+        answer_bytes_max: most bytes that one find may collect.
+
+    Raises:
+        SettingsError: another process holds the folder, or it holds something newer or foreign.
+    """
+    folder = Path(path)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = FolderLock(folder, since_ms=clock_ms())
+    try:
+        epoch = "".join(secrets.choice(_EPOCH_LETTERS) for _ in range(8))
+        house = House(epoch, clock_ms, query_timeout_s, answer_bytes_max)
+        return SqliteStore(folder, lock, house, synchronous=synchronous, readers=readers)
+    except BaseException:
+        lock.release()
+        raise
+
+
+class SqliteStore:
+    """A ``base.Store`` on a data folder; made by ``open_store``."""
+
+    def __init__(
+        self, folder: Path, lock: FolderLock, house: House, *, synchronous: str, readers: int
+    ) -> None:
+        file = str(folder / FILE_NAME)
+        writing = open_file(file, synchronous=synchronous)
+        try:
+            create_tables(writing, file)
+            writer = WriterSession(writing, house)
+            sessions = [
+                ReaderSession(open_file(file, synchronous=synchronous, read_only=True), house)
+                for _ in range(readers)
+            ]
+        except BaseException:
+            writing.close()
+            raise
+        self.folder = folder
+        self.epoch = house.epoch
+        self._lock = lock
+        self._closing = NativeLock()
+        self._is_closed = False
+        self._writer = WriterThread(writer)
+        self._readers = Readers(sessions)
+
+    def read(self, job: Callable[[Reader], T], *, timeout_s: float | None = None) -> T:
+        """Run *job* on a snapshot; a query beyond the time is ended and raises ``BadRequest``."""
+        return self._readers.run(job, timeout_s)
+
+    def write(self, job: Callable[[Writer], T]) -> T:
+        """Run *job* on the writer; returns once what it wrote will survive power loss."""
+        return self._writer.run(job)
+
+    def close(self) -> None:
+        """Finish what waits, checkpoint, and release the data folder; later calls do nothing.
+
+        Raises:
+            ServerError: the file could not be checkpointed; nothing acknowledged is lost by that.
+        """
+        with self._closing:
+            if self._is_closed:
+                return
+            self._is_closed = True
+        try:
+            try:
+                self._readers.close()
+            finally:
+                self._writer.close()
+        except Exception as error:
+            raise ServerError(f"The store could not be closed in order: {error}") from error
+        finally:
+            self._lock.release()
+
+    def __repr__(self) -> str:
+        return f"<store in {self.folder}>"

@@ -57,7 +57,17 @@ __all__ = [
 
 
 class FlowKitError(Exception):
-    """The base of every error of this library."""
+    """The base of every error of this library.
+
+    Attributes:
+        origin: ``file:line`` of the parallel call that failed, in the caller's own code; None for
+            an error that was raised where the call stands.
+    """
+
+    origin: str | None = None
+
+    def _called(self) -> str:
+        return f" (called at {self.origin})" if self.origin else ""
 
 
 class Cancelled(FlowKitError):
@@ -81,7 +91,8 @@ class UsageError(FlowKitError):
         return _rebuild, (type(self), self.args, self.__dict__.copy())
 
     def __str__(self) -> str:
-        return f"{self.problem} ({self.hint})" if self.hint else self.problem
+        problem = f"{self.problem} ({self.hint})" if self.hint else self.problem
+        return problem + self._called()
 
 
 class FilterError(UsageError):
@@ -181,11 +192,8 @@ class TransportError(FlowKitError):
 
     def __str__(self) -> str:
         tries = f" after {self.attempts} attempts" if self.attempts > 1 else ""
-        return (
-            f"{self.method} {self.path}: {self.problem}{tries}"
-            if self.method
-            else self.problem + tries
-        )
+        asked = f"{self.method} {self.path}: " if self.method else ""
+        return f"{asked}{self.problem}{tries}{self._called()}"
 
 
 class ConnectError(TransportError):
@@ -203,9 +211,14 @@ class ConnectionLost(TransportError):
 
 
 class ProtocolError(TransportError):
-    """Something answered, but not the protocol (an HTML page, a redirect, broken JSON)."""
+    """Something answered, but not the protocol (an HTML page, a redirect, broken JSON).
+
+    Attributes:
+        status: of HTTP, or None if it was not HTTP.
+    """
 
     retryable = False
+    status: int | None = None
 
 
 class PlatformError(FlowKitError):
@@ -220,9 +233,13 @@ class PlatformError(FlowKitError):
         attempts: how many times it was tried.
         retry_after_s: what the server asked to wait, in seconds.
         response: the whole answer (``flowkit.protocol.envelope.Response``), or None on the server.
+
+    Attributes:
+        entries: for an array create that was asked to raise: each entry's Drop or error, in order.
     """
 
     status = 500
+    entries: Sequence[object] = ()
 
     def __init__(
         self,
@@ -256,7 +273,7 @@ class PlatformError(FlowKitError):
         asked = f"{self.method} {self.path}: " if self.method else ""
         tries = f" after {self.attempts} attempts" if self.attempts > 1 else ""
         named = f" [request {self.request_id}]" if self.request_id else ""
-        return f"{asked}{self.status}{tries}: {said}{named}"
+        return f"{asked}{self.status}{tries}: {said}{named}{self._called()}"
 
 
 class BadRequest(PlatformError):

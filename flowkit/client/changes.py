@@ -10,53 +10,77 @@ Source: protocol 1.4 (``elems`` are replaced whole), 13.1, 13.2 (defects 29, 31,
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any
 
+from flowkit.client.arguments import is_thunk, plain
 from flowkit.errors import UsageError
 
 __all__ = ["M", "P"]
 
 
 class M(MutableMapping[str, Any]):
-    """A model with changes: ``M(flow, capacity=5)``, ``m["elems"]["temp"] = 21``, ``del
-    m["location"]``.
+    """A model with changes: ``M(flow, capacity=5)``, ``m["elems"]["temp"] = 21``.
 
     ``service.update(m)`` sends only the changed top-level members (``elems`` whole when anything
     inside changed, a deleted member as null) and ``service.save(m)`` creates it when it has no id.
 
     Args:
         model: the object as it was read; it is not changed and later changes to it are not seen.
+            A thunk is not waited for until the model is read or sent.
         changes: first changes, by member.
     """
 
-    __slots__ = ("_before", "_now")
+    __slots__ = ("_before", "_changes", "_now")
+
+    _before: Any
+    _now: dict[str, Any]
 
     def __init__(self, model: Mapping[str, Any], /, **changes: Any) -> None:
-        if not isinstance(model, Mapping):
-            raise UsageError(f"a model is a mapping, not {type(model).__name__}")
+        self._changes: dict[str, Any] | None = changes
+        self._before = model
+        if not is_thunk(model):
+            self._open()
+
+    def _open(self) -> dict[str, Any]:
+        """The present members; reads the model first, if that has not been done."""
+        if self._changes is not None:
+            model = plain(self._before)
+            if not isinstance(model, Mapping):
+                raise UsageError(f"a model is a mapping, not {type(model).__name__}")
+            self._late = None
         self._before = dict(model)
-        self._now = dict(self._before)
-        self._now.update(changes)
+            self._now = {**self._before, **self._changes}
+            self._changes = None
+        return self._now
+
+    def __flowkit_map__(self, act: Callable[[Any], Any]) -> M:
+        """The same model with *act* applied to every value that it holds."""
+        if self._changes is not None:
+            return M(act(self._before), **{name: act(new) for name, new in self._changes.items()})
+        other = M({})
+        other._before = {name: act(value) for name, value in self._before.items()}
+        other._now = {name: act(value) for name, value in self._now.items()}
+        return other
 
     def __getitem__(self, member: str) -> Any:
-        value = self._now[member]
+        value = self._open()[member]
         # A value that could be changed in place is handed out as a copy of our own, once.
         if isinstance(value, dict | list) and value is self._before.get(member):
             value = self._now[member] = copy.deepcopy(value)
         return value
 
     def __setitem__(self, member: str, value: Any) -> None:
-        self._now[member] = value
+        self._open()[member] = value
 
     def __delitem__(self, member: str) -> None:
-        del self._now[member]
+        del self._open()[member]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._now)
+        return iter(self._open())
 
     def __len__(self) -> int:
-        return len(self._now)
+        return len(self._open())
 
     def modify(self, key: str, val: Any) -> M:
         """Set the member *key* to *val*; returns the model itself, so that calls can be chained."""
@@ -64,11 +88,18 @@ class M(MutableMapping[str, Any]):
         return self
 
     @property
+    def id(self) -> str | None:
+        """The id that the model came with, or None."""
+        self._open()
+        found: str | None = self._before.get("id")
+        return found
+
+    @property
     def diff(self) -> dict[str, Any]:
         """The changed members with their new values; a deleted member is None."""
         changed = {
             member: value
-            for member, value in self._now.items()
+            for member, value in self._open().items()
             if member not in self._before or not _same(self._before[member], value)
         }
         deleted = {member: None for member in self._before if member not in self._now}
@@ -76,13 +107,17 @@ class M(MutableMapping[str, Any]):
 
     def done(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """``(new_model, diff)``, both plain and free of this object."""
-        return copy.deepcopy(self._now), copy.deepcopy(self.diff)
+        return copy.deepcopy(self._open()), copy.deepcopy(self.diff)
 
     def for_json(self) -> dict[str, Any]:
         """The model with its changes, for simplejson."""
-        return self._now
+        return self._open()
 
     def __repr__(self) -> str:
+        if self._changes is not None:
+            return f"M({self._before!r}, changed={sorted(self._changes)!r})"
+        if self._late is not None:
+            return f"M({self._late[0]!r}, **{self._late[1]!r})"
         return f"M({self._now!r}, changed={sorted(self.diff)!r})"
 
 
@@ -156,6 +191,10 @@ class P(Mapping[str, Any]):
 
     def __copy__(self) -> P:
         return P(self._values)
+
+    def __flowkit_map__(self, act: Callable[[Any], Any]) -> P:
+        """The same parameters with *act* applied to every value."""
+        return P({name: act(value) for name, value in self._values.items()})
 
     def _with(self, name: str, value: Any) -> P:
         return P({**self._values, name: value})

@@ -177,6 +177,9 @@ find_iter_page_max = 1_000
 requests_in_flight_default = 32
 """Requests that async_() and lazy() have on the wire at once, unless a pool is given."""
 
+connect_timeout_s = 10.0
+"""Seconds that one connection may take, TLS included, within the time of the call."""
+
 answer_slack_bytes = 1024 * 1024
 """Bytes beyond the largest answer that the client still reads: the head, and the envelope."""
 
@@ -188,3 +191,6 @@ connections_idle_max = 64
 
 connections_max_default = 256
 """Requests that one client has on the wire at once, whoever asks. Beyond it callers wait."""
+
+cancel_timeout_s = 5.0
+"""Seconds that stopping parallel calls waits for them to let go of their connections."""

@@ -48,8 +48,7 @@ class M(MutableMapping[str, Any]):
             model = plain(self._before)
             if not isinstance(model, Mapping):
                 raise UsageError(f"a model is a mapping, not {type(model).__name__}")
-            self._late = None
-        self._before = dict(model)
+            self._before = dict(model)
             self._now = {**self._before, **self._changes}
             self._changes = None
         return self._now
@@ -116,8 +115,6 @@ class M(MutableMapping[str, Any]):
     def __repr__(self) -> str:
         if self._changes is not None:
             return f"M({self._before!r}, changed={sorted(self._changes)!r})"
-        if self._late is not None:
-            return f"M({self._late[0]!r}, **{self._late[1]!r})"
         return f"M({self._now!r}, changed={sorted(self.diff)!r})"
 
 

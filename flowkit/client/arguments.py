@@ -1,0 +1,130 @@
+"""What is given to a parallel call: kept as it was, later made plain.
+
+Rules of this module:
+
+* ``kept`` runs when the call is made and never waits; ``plain`` runs in the call's own green thread
+  and waits for every thunk among the arguments.
+* A thunk is recognised by its type alone (``is_thunk``): ``isinstance(thunk, dict)`` is a reading.
+* A class whose instances hold arguments inside (``M``, ``P``) has ``__flowkit_map__(act)``: a new
+  instance with ``act`` applied to everything it holds.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import sys
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import flowkit
+from flowkit.query.nodes import Filter
+
+__all__ = ["is_thunk", "kept", "origin", "plain"]
+
+_PACKAGE = os.path.join(os.path.dirname(flowkit.__file__), "")
+_DEMO = os.path.join(_PACKAGE, "demo", "")
+
+
+def is_thunk(value: object) -> bool:
+    """Whether *value* is a thunk; looks at its type only and never waits."""
+    return getattr(type(value), "__flowkit_thunk__", False) is True
+
+
+def origin() -> str:
+    """``file:line`` of the innermost caller outside this package."""
+    frame: types.FrameType | None = sys._getframe(1)
+    inside = frame
+    while frame is not None:
+        inside, name = frame, frame.f_code.co_filename
+        if not name.startswith(_PACKAGE) or name.startswith(_DEMO):
+            break
+        frame = frame.f_back
+    assert inside is not None
+    return f"{inside.f_code.co_filename}:{inside.f_lineno}"
+
+
+def plain(value: Any) -> Any:
+    """*value* with every thunk in it replaced by what it stands for; waits for each of them.
+
+    Looks into dicts, lists, tuples, sets, slices, filters and whatever has ``__flowkit_map__`` (a
+    model). The same object comes back if nothing had to be replaced.
+    """
+    return _plain(value, frozenset())
+
+
+def kept(value: Any) -> Any:
+    """*value* as it is now: a call must not see what its maker changes afterwards. Never waits.
+
+    Containers are copied, iterators are read to their end, thunks and filters stay.
+    """
+    if is_thunk(value) or isinstance(value, str | Filter):
+        return value
+    if isinstance(value, Iterator):
+        return [kept(entry) for entry in value]
+    if isinstance(value, dict):
+        return _refilled(value, {key: kept(entry) for key, entry in value.items()})
+    if isinstance(value, list | tuple | set | frozenset):
+        return _rebuilt(value, [kept(entry) for entry in value])
+    if hasattr(type(value), "__flowkit_map__"):
+        return value.__flowkit_map__(kept)
+    return value
+
+
+def _plain(value: Any, above: frozenset[int]) -> Any:
+    """*above* holds the ids of the containers around *value*: a list inside itself stays."""
+    if is_thunk(value):
+        return _plain(value._flowkit_read(), above)
+    if isinstance(value, str | int | float | None) or id(value) in above:
+        return value
+    inner = above | {id(value)}
+    if isinstance(value, dict):
+        return _map_dict(value, lambda entry: _plain(entry, inner))
+    if isinstance(value, list | tuple | set | frozenset):
+        entries = [_plain(entry, inner) for entry in value]
+        same = all(new is old for new, old in zip(entries, value, strict=True))
+        return value if same else _rebuilt(value, entries)
+    return _map_other(value, lambda entry: _plain(entry, inner))
+
+
+def _map_dict(value: dict[Any, Any], act: Callable[[Any], Any]) -> dict[Any, Any]:
+    entries = {act(key): act(entry) for key, entry in value.items()}
+    same = all(
+        new is old and key is was
+        for (key, new), (was, old) in zip(entries.items(), value.items(), strict=True)
+    )
+    return value if same else _refilled(value, entries)
+
+
+def _map_other(value: Any, act: Callable[[Any], Any]) -> Any:
+    if isinstance(value, Filter):
+        from flowkit.query.pending import resolve
+
+        return resolve(value, act)
+    if isinstance(value, slice):
+        return slice(act(value.start), act(value.stop), act(value.step))
+    if hasattr(type(value), "__flowkit_map__"):
+        return value.__flowkit_map__(act)
+    return value
+
+
+def _refilled(value: dict[Any, Any], entries: dict[Any, Any]) -> dict[Any, Any]:
+    if type(value) is dict:
+        return entries
+    other = copy.copy(value)
+    other.clear()
+    other.update(entries)
+    return other
+
+
+def _rebuilt(value: Any, entries: list[Any]) -> Any:
+    if type(value) is list:
+        return entries
+    if isinstance(value, list):
+        other = copy.copy(value)
+        other[:] = entries
+        return other
+    if hasattr(value, "_fields"):  # a named tuple takes its entries one by one
+        return type(value)(*entries)
+    return type(value)(entries)

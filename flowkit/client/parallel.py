@@ -1,0 +1,334 @@
+"""Calls that run side by side: what one such call is, where it runs, and how many are on the wire.
+
+Rules of this module:
+
+* Making a call never waits. Its arguments are kept as they are (``arguments.kept``) and the plain
+  service method runs in a green thread, after the thunks among the arguments are known.
+* The bound counts requests on the wire: a slot is taken when the arguments are known and given back
+  with the answer. A call never holds one while it waits for another call, so no bound can make
+  calls that depend on one another wait for each other.
+* Nothing is printed for a call that fails; its error is kept for whoever reads the outcome.
+* ``async_()`` calls are green threads of the thread that makes them. ``lazy()`` calls run in a
+  thread of our own with its own hub (``Loop``), so that any thread may block while it reads a
+  thunk; in a process that gevent has patched they run in the caller's hub, for there no thread
+  ever blocks the others.
+
+Source: protocol 13.2, defects 57 to 61.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import os
+import types
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from flowkit import green, limits
+from flowkit.client.arguments import is_thunk, kept, origin, plain
+from flowkit.client.faults import fresh
+from flowkit.errors import Cancelled, UsageError
+
+__all__ = [
+    "Call",
+    "Loop",
+    "ServiceCalls",
+    "calls_of",
+    "loop",
+    "slots_of",
+    "start_here",
+    "start_in_loop",
+    "stop_all",
+]
+
+Method = Callable[..., Any]
+
+
+class Call:
+    """One call under way: its outcome, and what an error says about it. The source of a thunk.
+
+    Args:
+        told: the call in words, for example ``"flow.find"``.
+        method: gives the plain method; called in the green thread.
+        args, kwargs: its arguments, kept.
+        slots: the bound; None for none.
+    """
+
+    __slots__ = ("_args", "_kwargs", "_method", "_slots", "cell", "task", "told", "where")
+
+    def __init__(
+        self,
+        told: str,
+        method: Callable[[], Method],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        slots: green.Slots | None,
+    ) -> None:
+        self.told = told
+        self.where = origin()
+        self.cell: green.Cell[Any]
+        self.task: Any = None
+        self._method = method
+        self._args = kept(args)
+        self._kwargs = kept(kwargs)
+        self._slots = slots
+
+    def answer(self) -> Any:
+        """Make the call; runs once, in a green thread. The outcome is in ``cell`` too."""
+        try:
+            value = self._made()
+        except Exception as error:
+            self.cell.fail(error)
+            raise
+        except BaseException:
+            self.cell.fail(Cancelled(f"{self.told}, called at {self.where}, was stopped"))
+            raise
+        finally:
+            del self._method, self._args, self._kwargs
+        self.cell.set(value)
+        return value
+
+    def _made(self) -> Any:
+        args, kwargs = plain(self._args), plain(self._kwargs)
+        method = self._method()
+        if self._slots is None:
+            return method(*args, **kwargs)
+        with self._slots:
+            return method(*args, **kwargs)
+
+    # What a thunk asks of its source
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it has ended; never waits."""
+        return self.cell.is_ready
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait until it has ended, at most *timeout_s* seconds; whether it has."""
+        return self.cell.wait(timeout_s)
+
+    def error(self) -> BaseException | None:
+        """Wait, then a fresh copy of its error, or None."""
+        error, _ = self.cell.outcome()
+        return None if error is None else fresh(error, self.told, self.where)
+
+    def value(self) -> Any:
+        """Wait, then its value; a failed call raises a fresh copy of its error."""
+        error, value = self.cell.outcome()
+        if error is not None:
+            raise fresh(error, self.told, self.where)
+        return value
+
+    def describe(self) -> str:
+        """The call and its line."""
+        return f"{self.told}(…) at {self.where}"
+
+
+# Where calls run
+
+
+class Loop:
+    """A native thread with a hub of its own; runs what it is given in green threads.
+
+    The thread starts with the first work and ends with the process. A forked child starts anew.
+    """
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget the thread: it does not live on in a forked child."""
+        self._lock = green.NativeLock()
+        self._due: list[Callable[[], object]] = []
+        self._bell: green.Cell[None] = green.Cell()
+        self._runs = False
+
+    def submit(self, work: Callable[[], object]) -> None:
+        """Call ``work()`` in the thread soon, in order; it must not wait. Never waits."""
+        with self._lock:
+            self._due.append(work)
+            bell = self._bell if len(self._due) == 1 else None
+            starts, self._runs = not self._runs, True
+        if starts:
+            green.start_thread(self._run, name="flowkit-lazy")
+        if bell is not None:
+            bell.set(None)
+
+    def _run(self) -> None:
+        green.spawn(int).get()  # from now on this thread has a hub, and waiting is cooperative
+        while True:
+            self._bell.wait()
+            with self._lock:
+                due, self._due = self._due, []
+                self._bell = green.Cell()
+            for work in due:
+                work()
+
+
+loop = Loop()
+"""The thread of all lazy calls of the process."""
+
+os.register_at_fork(after_in_child=loop.restart)
+
+
+def start_in_loop(call: Call) -> None:
+    """Begin *call* in the library's own thread."""
+
+    def begin() -> None:
+        if not call.is_ready:  # it may have been stopped meanwhile
+            call.task = green.spawn(call.answer)
+
+    call.cell = green.Cell()
+    loop.submit(begin)
+
+
+def start_here(call: Call) -> None:
+    """Begin *call* in a green thread of the calling thread, which is ``call.task``."""
+    call.task = green.spawn(call.answer)
+    call.cell = call.task.cell  # so that a task killed from outside ends the call
+
+
+def stop_all(calls: list[Call], *, in_loop: bool) -> None:
+    """Stop those of *calls* that have not ended, and wait until they have let go of the wire.
+
+    Their outcome is ``Cancelled``. Waits at most ``limits.cancel_timeout_s``.
+    """
+    left = [call for call in calls if not call.is_ready]
+    for call in left:
+        call.cell.fail(Cancelled(f"{call.told}, called at {call.where}, was stopped"))
+    ended: green.Cell[None] = green.Cell()
+    if not left:
+        return
+    if in_loop:
+        loop.submit(lambda: green.spawn(_end, left, ended))
+    else:
+        green.spawn(_end, left, ended)
+    ended.wait(limits.cancel_timeout_s)
+
+
+def _end(calls: list[Call], ended: green.Cell[None]) -> None:
+    tasks = [call.task for call in calls if call.task is not None]
+    for task in tasks:
+        task.kill(block=False)
+    for task in tasks:
+        task.join(limits.cancel_timeout_s)
+    ended.set(None)
+
+
+# How many are on the wire
+
+_slots_of_pools: weakref.WeakKeyDictionary[Any, green.Slots | None] = weakref.WeakKeyDictionary()
+
+
+def slots_of(pool: Any) -> green.Slots | None:
+    """The bound that *pool* stands for.
+
+    Args:
+        pool: a whole number; anything with a ``size`` (``gevent.pool.Pool``,
+            ``eventlet.GreenPool``: only its size counts, and all calls that are given the same pool
+            share one bound; a size of None is no bound); None for
+            ``limits.requests_in_flight_default``.
+
+    Raises:
+        UsageError: anything else, or a size below 1.
+    """
+    if pool is None:
+        return green.Slots(limits.requests_in_flight_default)
+    if isinstance(pool, int) and not isinstance(pool, bool):
+        return green.Slots(pool)
+    if not hasattr(pool, "size"):
+        raise UsageError(
+            f"a pool is a number or has a size, not {type(pool).__name__}",
+            hint="api.lazy(8) or api.lazy(gevent.pool.Pool(8))",
+        )
+    if pool not in _slots_of_pools:
+        has_bound = pool.size is not None and pool.size != math.inf
+        _slots_of_pools[pool] = green.Slots(int(pool.size)) if has_bound else None
+    return _slots_of_pools[pool]
+
+
+# The services
+
+Make = Callable[[str, Callable[[], Method], tuple[Any, ...], dict[str, Any]], Any]
+
+
+class ServiceCalls:
+    """A service whose verbs are made as parallel calls.
+
+    Args:
+        make: makes a call: ``make(told, method, args, kwargs)``.
+        name: of the service, for errors.
+        service: the plain service.
+        arguments: those of ``api.drop(flow)``, if the flow is not known yet; then *service* is
+            ``api.drop`` and the flow's own is made in the green thread.
+    """
+
+    __slots__ = ("_arguments", "_make", "_name", "_service")
+
+    def __init__(
+        self,
+        make: Make,
+        name: str,
+        service: Any,
+        arguments: tuple[tuple[Any, ...], dict[str, Any]] | None = None,
+    ) -> None:
+        self._make = make
+        self._name = name
+        self._service = service
+        self._arguments = arguments
+
+    def __getattr__(self, verb: str) -> Any:
+        if verb.startswith("_"):
+            raise AttributeError(f"{self._name} has no {verb}")
+        method = getattr(self._service, verb, None) if self._arguments else self._verb(verb)
+        told = f"{self._name}.{verb}"
+        if verb == "find_iter" or inspect.isgeneratorfunction(method):
+            raise UsageError(
+                f"{told} cannot run in parallel: it asks again and again and has no one answer",
+                hint=f"use api.{told}(…) itself, or find(…, limit=…) here",
+            )
+        if method is not None and not callable(method):
+            return method
+
+        def ask(*args: Any, **kwargs: Any) -> Any:
+            return self._make(told, lambda: self._verb(verb), args, kwargs)
+
+        ask.__name__ = verb
+        ask.__doc__ = method.__doc__
+        return ask
+
+    def _verb(self, verb: str) -> Any:
+        """The plain method; waits for the flow that it is asked of, if that is not known yet."""
+        if self._arguments is None:
+            return getattr(self._service, verb)
+        args, kwargs = plain(self._arguments)
+        return getattr(self._service(*args, **kwargs), verb)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> ServiceCalls:
+        """The service of one flow: ``calls.drop(flow)``; *flow* may be a thunk. Never waits."""
+        if not callable(self._service) or self._arguments is not None:
+            raise TypeError(f"{self._name} is not called: use its verbs, {self._name}.find(…)")
+        if not any(map(is_thunk, [*args, *kwargs.values()])):
+            return ServiceCalls(self._make, self._name, self._service(*args, **kwargs))
+        return ServiceCalls(self._make, self._name, self._service, (kept(args), kept(kwargs)))
+
+    def __repr__(self) -> str:
+        return f"<parallel calls of {self._name}>"
+
+
+def calls_of(api: Any, name: str, make: Make) -> Any:
+    """The parallel form of ``api.<name>``: a service, or ``request``.
+
+    Raises:
+        AttributeError: *api* has no such name, or it is not something that can run in parallel.
+    """
+    if name.startswith("_"):
+        raise AttributeError(name)
+    found = getattr(api, name)
+    if name == "request":
+        return lambda *args, **kwargs: make(name, lambda: found, args, kwargs)
+    if isinstance(found, types.MethodType | str | tuple) or found is None:
+        raise AttributeError(f"{name} is no service: use api.{name} itself")
+    return ServiceCalls(make, name, found)

@@ -22,7 +22,11 @@ def limits():
     for bound, reason in zip(tree.body, tree.body[1:], strict=False):
         target = bound.targets[0] if isinstance(bound, ast.Assign) else None
         if target is not None and isinstance(reason, ast.Expr):
-            yield target.id, getattr(flowkit.limits, target.id), inspect.cleandoc(reason.value.value)
+            yield (
+                target.id,
+                getattr(flowkit.limits, target.id),
+                inspect.cleandoc(reason.value.value),
+            )
 
 
 def errors(base=flowkit.errors.FlowKitError, depth=0):
@@ -49,7 +53,11 @@ class Limits(_Table):
         yield from ("   * - name", "     - value", "     - why")
         for name, value, reason in limits():
             shown = f"{value:_}" if isinstance(value, int) else str(value)
-            yield from (f"   * - ``{name}``", f"     - {shown}", f"     - {' '.join(reason.split())}")
+            yield from (
+                f"   * - ``{name}``",
+                f"     - {shown}",
+                f"     - {' '.join(reason.split())}",
+            )
 
 
 class Errors(_Table):

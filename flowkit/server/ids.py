@@ -4,7 +4,8 @@ The digits are 8 of seconds since 1970, 6 of the node (drawn once per data folde
 counter within the second. When the clock steps back the second stays and the counter goes on, so
 the order of ids is the order in which they were given, whatever the clock does.
 
-Source: protocol 1.1. Rules: the clock is passed in; one ``Ids`` is used by one thread (the writer)."""
+Source: protocol 1.1. Rules: the clock is passed in; one ``Ids`` is used by one thread (the writer).
+"""
 
 from __future__ import annotations
 

@@ -21,26 +21,16 @@ from flowkit.server.ids import Ids
 from flowkit.server.store.base import StoredDrop, StoredFlow, Written
 from flowkit.server.store.reading import House
 from flowkit.server.store.rows import DROP_COLUMNS, drop_from_row, drop_values
-from flowkit.server.store.schema import ROW_BYTES
 
 __all__ = ["Changes", "Ledger"]
 
-_COLUMNS = f"flow, seq, born, until, at, began, ended, ended_at, {DROP_COLUMNS}"
+_COLUMNS = f"flow, seq, born, until, at, began, ended, ended_at, {DROP_COLUMNS}, bytes"
 _INSERT = f"INSERT INTO drop_row ({_COLUMNS}) VALUES (?{', ?' * _COLUMNS.count(',')})"
-_BYTES_OF_ROW = f"SELECT {ROW_BYTES} FROM drop_row WHERE flow = ? AND seq = ?"
-_END = (
-    "UPDATE drop_row SET until = ?, ended = ?, ended_at = ? WHERE flow = ? AND seq = ?"
-    f" RETURNING {ROW_BYTES}"
-)
-_OLDEST = "(SELECT seq FROM drop_row WHERE flow = ? AND until IS NULL ORDER BY born LIMIT 1)"
-_END_OLDEST = (
-    "UPDATE drop_row SET until = ?, ended = ?, ended_at = ?"
-    f" WHERE flow = ? AND seq = {_OLDEST} RETURNING {ROW_BYTES}"
-)
-_DROP_OLDEST = f"DELETE FROM drop_row WHERE flow = ? AND seq = {_OLDEST} RETURNING seq"
-_FORGET_CANDIDATES = (
-    f"SELECT seq, until, {ROW_BYTES} FROM drop_row"
-    " WHERE flow = ? AND until IS NOT NULL ORDER BY until LIMIT ?"
+_END = "UPDATE drop_row SET until = ?, ended = ?, ended_at = ? WHERE flow = ? AND seq = ?"
+_REMOVE = "DELETE FROM drop_row WHERE flow = ? AND seq = ?"
+_OLDEST = "SELECT seq, bytes FROM drop_row WHERE flow = ? AND until IS NULL ORDER BY born LIMIT ?"
+_EARLIEST_ENDED = (
+    "SELECT until, bytes FROM drop_row WHERE flow = ? AND until IS NOT NULL ORDER BY until"
 )
 
 
@@ -84,6 +74,21 @@ class Ledger:
         """The flow as the verbs give it; *epoch* is the store's present one."""
         return StoredFlow(
             self.key, dict(self.doc), self.head, self.epoch or epoch, self.mark_e, self.mark_v
+        )
+
+    def copy(self) -> Ledger:
+        """The numbers as they are now."""
+        return Ledger(
+            self.key,
+            self.doc,
+            self.head,
+            self.epoch,
+            self.epochs,
+            self.mark_e,
+            self.mark_v,
+            self.live,
+            self.ended,
+            self.ended_bytes,
         )
 
     def raise_marks(self, seq: int, until: int) -> None:
@@ -140,10 +145,10 @@ class Changes:
         """A write into a flow of capacity 0: a row that ends at once, kept only as history."""
         seq = self._next_seq(flow)
         if flow.history:
-            values = (flow.key, seq, seq, seq, now, "pass", "pass", now, *drop_values(drop))
-            self._execute(_INSERT, values)
+            values = drop_values(drop)
+            self._execute(_INSERT, (flow.key, seq, seq, seq, now, "pass", "pass", now, *values))
             flow.ended += 1
-            flow.ended_bytes += self._execute(_BYTES_OF_ROW, (flow.key, seq)).get
+            flow.ended_bytes += values[-1]
         else:
             flow.raise_marks(seq, seq)
         return Written("pass", drop, None, self._position(flow))
@@ -158,11 +163,10 @@ class Changes:
         now: int,
     ) -> Written:
         """Write over the drop with the same ``fhash``: it keeps id, dates and place."""
-        seq, born, *row = held
-        old = drop_from_row(tuple(row), flow.doc["id"], flow.doc["path"])
+        old = drop_from_row(held[3:], flow.doc["id"], flow.doc["path"])
         doc = _document(old.doc["id"], flow.doc, members)
         drop = _edited(StoredDrop(doc, types), old, editor, now)
-        return self._supersede(flow, (seq, born), "replace", old, drop)
+        return self._supersede(flow, held, "replace", old, drop)
 
     def update(
         self,
@@ -172,9 +176,8 @@ class Changes:
         types: Mapping[str, str] | None,
         editor: str,
     ) -> Written:
-        """Change members of the live drop in *row* (``seq``, ``born``, ``until``, columns)."""
-        seq, born, _, *values = row
-        old = drop_from_row(tuple(values), flow.doc["id"], flow.doc["path"])
+        """Change members of the live drop in *row* (``seq``, ``born``, ``bytes``, its columns)."""
+        old = drop_from_row(row[3:], flow.doc["id"], flow.doc["path"])
         members = old.doc | dict(changes)
         fhash = members.get("fhash")
         if fhash is not None and fhash != old.doc.get("fhash"):
@@ -182,29 +185,27 @@ class Changes:
         doc = _document(old.doc["id"], flow.doc, members)
         now = self._clock_ms()
         drop = _edited(StoredDrop(doc, old.types if types is None else types), old, editor, now)
-        return self._supersede(flow, (seq, born), "update", old, drop)
+        return self._supersede(flow, row, "update", old, drop)
 
     def _supersede(
         self,
         flow: Ledger,
-        place: tuple[int, int],
+        row: tuple[Any, ...],
         kind: str,
         old: StoredDrop,
         drop: StoredDrop,
     ) -> Written:
-        """One change that ends the row of *old* and begins the row of *drop*."""
-        seq, born = place
+        """One change that ends the *row* of *old* and begins that of *drop*."""
         now = drop.doc["lastEditDate"]
         number = self._next_seq(flow)
-        self._end(flow, seq, number, kind, now)
-        self._begin(flow, number, born, now, kind, drop)
+        self._end(flow, row[0], row[2], number, kind, now)
+        self._begin(flow, number, row[1], now, kind, drop)
         return Written(kind, drop, old, self._position(flow))
 
     def delete(self, flow: Ledger, row: tuple[Any, ...], *, forget: bool) -> Written:
         """End the live drop in *row*; *forget* forgets all its states at once."""
-        seq, _, _, *values = row
-        drop = drop_from_row(tuple(values), flow.doc["id"], flow.doc["path"])
-        self._end(flow, seq, self._next_seq(flow), "delete", self._clock_ms())
+        drop = drop_from_row(row[3:], flow.doc["id"], flow.doc["path"])
+        self._end(flow, row[0], row[2], self._next_seq(flow), "delete", self._clock_ms())
         if forget:
             # Its earlier states have smaller numbers: the marks are the same with or without.
             self._forget(flow, "id = ? AND until IS NOT NULL", drop.doc["id"])
@@ -224,20 +225,16 @@ class Changes:
         Rows that the history would forget in this same transaction are removed without a detour.
         """
         now = self._clock_ms()
-        spared = min(count, flow.history)
-        if count > spared:
+        removed = count - min(count, flow.history)
+        if removed:
             self._forget(flow, "until IS NOT NULL")
-        for _ in range(count - spared):
-            number = self._next_seq(flow)
-            seq = self._execute(_DROP_OLDEST, (flow.key, flow.key)).get
+        oldest: list[Any] = self._execute(_OLDEST, (flow.key, count)).fetchall()
+        for seq, _ in oldest[:removed]:
+            self._execute(_REMOVE, (flow.key, seq))
             flow.live -= 1
-            flow.raise_marks(seq, number)
-        for _ in range(spared):
-            number = self._next_seq(flow)
-            ended = self._execute(_END_OLDEST, (number, how, now, flow.key, flow.key)).get
-            flow.live -= 1
-            flow.ended += 1
-            flow.ended_bytes += ended
+            flow.raise_marks(seq, self._next_seq(flow))
+        for seq, size in oldest[removed:]:
+            self._end(flow, seq, size, self._next_seq(flow), how, now)
 
     def settle(self, flow: Ledger) -> None:
         """At the end of a transaction: forget what is over the bounds, then drop old epochs."""
@@ -256,12 +253,14 @@ class Changes:
     def _forget_up_to(self, flow: Ledger) -> int:
         """The ``until`` of the last ended row that is over a bound."""
         rows_left, bytes_left, last = flow.ended, flow.ended_bytes, 0
-        for _, until, size in self._execute(_FORGET_CANDIDATES, (flow.key, flow.ended)):
+        cursor = self._execute(_EARLIEST_ENDED, (flow.key,))
+        for until, size in cursor:
             if rows_left <= flow.history and bytes_left <= limits.flow_history_bytes_max:
                 break
             rows_left -= 1
             bytes_left -= size
             last = until
+        cursor.close(True)
         return last
 
     def _forget(self, flow: Ledger, which: str, *params: Any) -> None:
@@ -269,7 +268,7 @@ class Changes:
         if not flow.ended:
             return
         gone: list[Any] = self._execute(
-            f"DELETE FROM drop_row WHERE flow = ? AND {which} RETURNING seq, until, {ROW_BYTES}",
+            f"DELETE FROM drop_row WHERE flow = ? AND {which} RETURNING seq, until, bytes",
             (flow.key, *params),
         ).fetchall()
         for seq, until, size in gone:
@@ -297,15 +296,15 @@ class Changes:
         )
         flow.live += 1
 
-    def _end(self, flow: Ledger, seq: int, until: int, how: str, at: int) -> None:
-        size = self._execute(_END, (until, how, at, flow.key, seq)).get
+    def _end(self, flow: Ledger, seq: int, size: int, until: int, how: str, at: int) -> None:
+        self._execute(_END, (until, how, at, flow.key, seq))
         flow.live -= 1
         flow.ended += 1
         flow.ended_bytes += size
 
     def _live_by_fhash(self, flow: Ledger, fhash: str) -> tuple[Any, ...] | None:
         rows: list[Any] = self._execute(
-            f"SELECT seq, born, {DROP_COLUMNS} FROM drop_row"
+            f"SELECT seq, born, bytes, {DROP_COLUMNS} FROM drop_row"
             " WHERE flow = ? AND fhash = ? AND until IS NULL",
             (flow.key, fhash),
         ).fetchall()

@@ -132,22 +132,22 @@ class Reading:
 
     def drops(self, flow: StoredFlow, drop_ids: Sequence[str]) -> dict[str, StoredDrop]:
         """The live drops of *flow* among those ids."""
-        found = ((drop_id, self._newest_row(flow.key, drop_id)) for drop_id in drop_ids)
+        found = ((drop_id, self._live_row(flow.key, drop_id)) for drop_id in drop_ids)
         return {
             drop_id: drop_from_row(row[3:], flow.id, flow.path)
             for drop_id, row in found
             if row is not None
         }
 
-    def _newest_row(self, key: int, drop_id: str) -> tuple[Any, ...] | None:
-        """``seq``, ``born``, ``until`` and ``DROP_COLUMNS`` of a live drop."""
+    def _live_row(self, key: int, drop_id: str) -> tuple[Any, ...] | None:
+        """``seq``, ``born``, ``bytes`` and ``DROP_COLUMNS`` of a live drop."""
         found = self._one(
-            f"SELECT seq, born, until, {DROP_COLUMNS} FROM drop_row"
+            f"SELECT until, seq, born, bytes, {DROP_COLUMNS} FROM drop_row"
             " WHERE flow = ? AND id = ? ORDER BY seq DESC LIMIT 1",
             key,
             drop_id,
         )
-        return found if found is not None and found[2] is None else None
+        return found[1:] if found is not None and found[0] is None else None
 
     def answer(self, account: str, request_id: str) -> tuple[int, bytes] | None:
         """Status and body of the answer already given to that request, within the replay window."""

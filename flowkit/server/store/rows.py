@@ -12,6 +12,7 @@ import apsw
 import orjson
 
 from flowkit.server.store.base import StoredDrop, StoredFlow
+from flowkit.server.store.schema import ROW_BYTES_LEAST
 
 __all__ = [
     "DROP_COLUMNS",
@@ -116,20 +117,31 @@ def drop_from_row(row: tuple[Any, ...], flow_id: str, path: str) -> StoredDrop:
 
 
 def drop_values(drop: StoredDrop) -> tuple[Any, ...]:
-    """The values of ``DROP_COLUMNS`` for *drop*."""
-    doc = drop.doc
-    get = doc.get
-    location, parent, types = get("location"), get("parentDropId"), drop.types
+    """The values of ``DROP_COLUMNS`` for *drop*, and behind them the bytes that its row counts."""
+    get = drop.doc.get
+    elems = apsw.jsonb_encode(drop.doc["elems"])
+    location, parent = _blob(get("location")), _blob(get("parentDropId"))
+    types = orjson.dumps(dict(drop.types)) if drop.types else None
+    fhash = get("fhash")
+    size = ROW_BYTES_LEAST + len(elems)
+    for part in (location, parent, types, fhash and fhash.encode()):
+        if part is not None:
+            size += len(part)
     return (
-        doc["id"],
-        apsw.jsonb_encode(doc["elems"]),
-        None if location is None else apsw.jsonb_encode(location),
-        get("fhash"),
-        None if parent is None else apsw.jsonb_encode(parent),
-        doc["version"],
-        doc["creationDate"],
+        get("id"),
+        elems,
+        location,
+        fhash,
+        parent,
+        get("version"),
+        get("creationDate"),
         get("creatorId"),
         get("lastEditDate"),
         get("lastEditorId"),
-        orjson.dumps(dict(types)).decode() if types else None,
+        types.decode() if types is not None else None,
+        size,
     )
+
+
+def _blob(value: Any) -> bytes | None:
+    return None if value is None else apsw.jsonb_encode(value)

@@ -21,18 +21,22 @@ import apsw
 
 from flowkit.errors import SettingsError
 
-__all__ = ["ROW_BYTES", "SCHEMA_VERSION", "create_tables", "get_meta", "open_file", "set_meta"]
+__all__ = [
+    "ROW_BYTES_LEAST",
+    "SCHEMA_VERSION",
+    "create_tables",
+    "get_meta",
+    "open_file",
+    "set_meta",
+]
 
 SCHEMA_VERSION = 1
 
 SYNCHRONOUS = {"OFF": 0, "NORMAL": 1, "FULL": 2, "EXTRA": 3}
 """SQLite's levels. FULL: a commit returns after fsync. OFF: for stores that are thrown away."""
 
-ROW_BYTES = (
-    "(128 + length(elems) + coalesce(length(location), 0) + coalesce(length(parent), 0)"
-    " + coalesce(octet_length(types), 0) + coalesce(octet_length(fhash), 0))"
-)
-"""What a row counts against a flow's bound in bytes: its blobs and texts, and 128 for the rest."""
+ROW_BYTES_LEAST = 128
+"""What a row without any blob or text of its own counts against a flow's bound in bytes."""
 
 TABLES = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID",
@@ -59,7 +63,7 @@ TABLES = (
         at INTEGER NOT NULL, id TEXT NOT NULL, creation_date INTEGER NOT NULL, creator_id TEXT,
         last_edit_date INTEGER, last_editor_id TEXT, version INTEGER NOT NULL, fhash TEXT,
         elems BLOB NOT NULL, location BLOB, parent BLOB, types TEXT,
-        began TEXT NOT NULL, ended TEXT, ended_at INTEGER,
+        began TEXT NOT NULL, ended TEXT, ended_at INTEGER, bytes INTEGER NOT NULL,
         PRIMARY KEY (flow, seq)) WITHOUT ROWID""",
     "CREATE UNIQUE INDEX live_by_born ON drop_row (flow, born) WHERE until IS NULL",
     """CREATE UNIQUE INDEX live_by_fhash ON drop_row (flow, fhash)
@@ -100,6 +104,7 @@ def open_file(path: str, *, synchronous: str = "FULL", read_only: bool = False) 
         if not read_only:
             _set(connection, "journal_mode", "wal", reads="wal")
         _set(connection, "synchronous", synchronous, reads=SYNCHRONOUS[synchronous])
+        _set(connection, "wal_autocheckpoint", "4000", reads=4_000)
         # Savepoints copy the pages they change; in memory that costs next to nothing.
         _set(connection, "temp_store", "memory", reads=2)
         _set(connection, "cache_size", "-32000", reads=-32_000)

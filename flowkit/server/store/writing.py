@@ -6,7 +6,6 @@ fails forgets them all, and they are read again from the file."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -96,7 +95,7 @@ class Writing(Reading):
     def _remember(self, flow_id: str, ledger: Ledger | None) -> None:
         """Keep how a ledger was before this job, and write it out with the commit."""
         if flow_id not in self._before:
-            self._before[flow_id] = copy.copy(ledger)
+            self._before[flow_id] = ledger.copy() if ledger else None
         self._dirty.add(flow_id)
 
     # Accounts and identities
@@ -223,7 +222,7 @@ class Writing(Reading):
     ) -> Written | None:
         """Change members of a drop (None unsets, *types* None keeps); None if there is none."""
         ledger = self._touch(flow)
-        row = self._newest_row(ledger.key, drop_id)
+        row = self._live_row(ledger.key, drop_id)
         if row is None:
             return None
         return self._changes.update(ledger, row, changes, types, editor)
@@ -233,7 +232,7 @@ class Writing(Reading):
     ) -> Written | None:
         """End a drop; None if there is none. *forget* forgets all its states at once."""
         ledger = self._touch(flow)
-        row = self._newest_row(ledger.key, drop_id)
+        row = self._live_row(ledger.key, drop_id)
         return None if row is None else self._changes.delete(ledger, row, forget=forget)
 
     def clear(self, flow: StoredFlow, *, forget: bool = False) -> int:

@@ -1,0 +1,160 @@
+"""Checks a store's file against the invariants of its data.
+
+``verify`` names every one that is broken.
+
+I1: each number above the mark V is the beginning of exactly one row, or the end of exactly one row
+that was deleted or evicted; no number is above the head. I2: live rows within the capacity, ended
+rows within the history, E <= V <= head. And what the writer relies on: counters, epochs, the rows
+of superseded states. The capacity of earlier times is not kept, so I2 is checked at the head.
+
+Source: ``positions`` 11 (I1, I2).
+"""
+
+from __future__ import annotations
+
+from os import PathLike
+from typing import Any
+
+import apsw
+
+from flowkit import limits
+from flowkit.server.store.schema import ROW_BYTES_LEAST, open_file
+
+__all__ = ["verify"]
+
+_FLOWS = (
+    "SELECT key, id, capacity, history, head, mark_e, mark_v, live, ended, ended_bytes FROM flow"
+)
+
+_ROWS_OF_NO_FLOW = "SELECT count(*) FROM drop_row WHERE flow NOT IN (SELECT key FROM flow)"
+_EPOCHS_OF_NO_FLOW = "SELECT count(*) FROM epoch WHERE flow NOT IN (SELECT key FROM flow)"
+
+_ROW_BYTES = (
+    f"({ROW_BYTES_LEAST} + length(elems) + coalesce(length(location), 0)"
+    " + coalesce(length(parent), 0) + coalesce(octet_length(types), 0) + coalesce(octet_length(fhash), 0))"
+)
+
+_COUNTS = (
+    "SELECT count(*) FILTER (WHERE until IS NULL), count(*) FILTER (WHERE until IS NOT NULL),"
+    " coalesce(sum(bytes) FILTER (WHERE until IS NOT NULL), 0),"
+    " coalesce(max(max(seq, born, coalesce(until, 0))), 0),"
+    " count(*) FILTER (WHERE born > seq OR until < seq OR (until IS NULL) != (ended IS NULL)"
+    f" OR bytes != {_ROW_BYTES}"
+    " OR (born = seq) != (began IN ('create', 'pass')) OR NOT json_valid(elems, 8))"
+    " FROM drop_row WHERE flow = ?"
+)
+
+_NUMBERS = (
+    "SELECT count(*), count(DISTINCT n) FROM ("
+    "SELECT seq AS n FROM drop_row WHERE flow = ?1 AND seq > ?2 UNION ALL "
+    "SELECT until FROM drop_row WHERE flow = ?1 AND until > ?2 AND ended IN ('delete', 'evict'))"
+)
+
+_LOOSE_ENDS = (
+    "SELECT count(*) FROM drop_row AS old WHERE flow = ?1 AND until > ?2 AND ("
+    "(ended IN ('replace', 'update') AND NOT EXISTS (SELECT 1 FROM drop_row AS new"
+    " WHERE new.flow = ?1 AND new.seq = old.until AND new.id = old.id AND new.born = old.born"
+    " AND new.began = old.ended))"
+    " OR (ended = 'pass' AND (until != seq OR began != 'pass'))"
+    " OR ended NOT IN ('replace', 'update', 'delete', 'evict', 'pass'))"
+)
+
+_LIVE_TWICE = (
+    "SELECT count(*) FROM (SELECT 1 FROM drop_row WHERE flow = ? AND until IS NULL"
+    " GROUP BY id HAVING count(*) > 1)"
+)
+
+
+def verify(store: apsw.Connection | str | PathLike[str]) -> list[str]:
+    """Every invariant that the store's file breaks, one sentence each; empty for a sound file.
+
+    Args:
+        store: the database file, or a connection to it. All is read in one transaction.
+
+    Raises:
+        apsw.Error: the file cannot be read at all.
+    """
+    if not isinstance(store, apsw.Connection):
+        connection = open_file(str(store), read_only=True)
+        try:
+            return verify(connection)
+        finally:
+            connection.close()
+    store.execute("BEGIN")
+    try:
+        return [*_check_file(store), *(each for flow in _flows(store) for each in flow)]
+    finally:
+        store.execute("COMMIT")
+
+
+def _check_file(store: apsw.Connection) -> list[str]:
+    said: list[Any] = store.execute("PRAGMA integrity_check").fetchall()
+    faults = [f"the file: {text}" for (text,) in said if text != "ok"]
+    for what, sql in (("rows", _ROWS_OF_NO_FLOW), ("epochs", _EPOCHS_OF_NO_FLOW)):
+        count = store.execute(sql).get
+        if count:
+            faults.append(f"{count} {what} belong to no flow")
+    return faults
+
+
+def _flows(store: apsw.Connection) -> list[list[str]]:
+    flows: list[Any] = store.execute(_FLOWS).fetchall()
+    return [
+        [f"flow {flow[1]}: {fault}" for fault in (*_check_flow(store, flow), *_epochs(store, flow))]
+        for flow in flows
+    ]
+
+
+def _check_flow(store: apsw.Connection, flow: tuple[Any, ...]) -> list[str]:
+    key, _, capacity, history, head, mark_e, mark_v, live, ended, ended_bytes = flow
+    if history is None:
+        history = min(capacity, limits.flow_history_default_max)
+    counts: Any = store.execute(_COUNTS, (key,)).get
+    found_live, found_ended, found_bytes, highest, malformed = counts
+    numbers: Any = store.execute(_NUMBERS, (key, mark_v)).get
+    given, distinct = numbers
+    loose = store.execute(_LOOSE_ENDS, (key, mark_v)).get
+    twice = store.execute(_LIVE_TWICE, (key,)).get
+    wanted = head - mark_v
+    return [
+        fault
+        for broken, fault in (
+            (not 0 <= mark_e <= mark_v <= head, f"E {mark_e}, V {mark_v}, head {head}"),
+            (highest > head, f"a row has the number {highest}, the head is {head}"),
+            (
+                not given == distinct == wanted,
+                f"of the {wanted} changes after V {distinct} are held, {given - distinct} twice",
+            ),
+            (bool(loose), f"{loose} ended rows do not say how they ended"),
+            (bool(malformed), f"{malformed} rows contradict themselves"),
+            (bool(twice), f"{twice} drops live twice"),
+            (found_live != live, f"{found_live} live rows, counted {live}"),
+            (found_ended != ended, f"{found_ended} ended rows, counted {ended}"),
+            (found_bytes != ended_bytes, f"{found_bytes} ended bytes, counted {ended_bytes}"),
+            (live > capacity, f"{live} live rows, the capacity is {capacity}"),
+            (ended > history, f"{ended} ended rows, the history is {history}"),
+            (
+                ended_bytes > limits.flow_history_bytes_max,
+                f"{ended_bytes} ended bytes, the bound is {limits.flow_history_bytes_max}",
+            ),
+        )
+        if broken
+    ]
+
+
+def _epochs(store: apsw.Connection, flow: tuple[Any, ...]) -> list[str]:
+    """The list of epochs reaches from the first held change to the newest."""
+    head, mark_e = flow[4], flow[5]
+    rows: list[Any] = store.execute(
+        "SELECT first_seq, name FROM epoch WHERE flow = ? ORDER BY first_seq", (flow[0],)
+    ).fetchall()
+    if not rows:
+        return ["it has changes and no epoch"] if head else []
+    faults = []
+    if rows[0][0] > mark_e + 1:
+        faults.append(f"changes before {rows[0][0]} have no epoch, E is {mark_e}")
+    if rows[-1][0] > head:
+        faults.append(f"an epoch begins at {rows[-1][0]}, the head is {head}")
+    if len({name for _, name in rows}) < len(rows):
+        faults.append("an epoch is listed twice")
+    return faults

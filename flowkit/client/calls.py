@@ -74,6 +74,7 @@ class Call:
         params: query parameters as Python values.
         body: a value with a JSON form, or ``NOTHING``.
         is_find: may be sent as POST with an override when its URL would be too long.
+        is_read: changes nothing, whatever its method; needs no request id.
         is_repeatable: False for what must never be sent twice.
         timeout_s: seconds for all attempts together; None: the API's.
     """
@@ -83,6 +84,7 @@ class Call:
     params: Mapping[str, Any] = field(default_factory=dict)
     body: Any = NOTHING
     is_find: bool = False
+    is_read: bool = False
     is_repeatable: bool = True
     timeout_s: float | None = None
 
@@ -234,7 +236,7 @@ class Door:
         method = call.method
         params = wire_params({**self._options.params, **call.params})
         body = b"" if call.body is NOTHING else self._encode(call.body)
-        if method not in _READS:
+        if not _is_read(call):
             headers["x-request-id"] = secrets.token_hex(16)
         segments = (f"v{self._options.version}", creds.account, *map(_segment, call.segments))
         request = Request(method, segments, params, headers, body)
@@ -328,7 +330,11 @@ def _segment(part: Any) -> str:
 def _repeat(call: Call) -> Repeat:
     if not call.is_repeatable:
         return Repeat.NEVER
-    return Repeat.ALWAYS if call.method in _READS else Repeat.IF_REPLAYED
+    return Repeat.ALWAYS if _is_read(call) else Repeat.IF_REPLAYED
+
+
+def _is_read(call: Call) -> bool:
+    return call.is_read or call.method in _READS
 
 
 def _tell(error: FlowKitError, request: Request, attempts: int, request_id: str | None) -> None:

@@ -1,0 +1,354 @@
+"""API: credentials, services and a transport in one object; ``connect`` makes one from a profile.
+
+An ``API`` may be used by any number of threads and greenlets. Its options are read once, when it is
+made; its credentials can be changed, and every service uses those of the moment of the call.
+
+Source: protocol 13.1 (the contract), 3.1 (hosts and versions), 13.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import parse_qsl, unquote
+
+from flowkit.client import encoding
+from flowkit.client.arguments import plain
+from flowkit.client.calls import NOTHING, Call, Door, Result, wire_params
+from flowkit.client.credentials import Profile, Token, find_profile
+from flowkit.client.drops import Drops
+from flowkit.client.options import Defaults, Options, defaults, seconds
+from flowkit.client.services import Grants, Identities, Root, Service, WebSockets
+from flowkit.client.statistics import Statistics
+from flowkit.errors import SettingsError, UsageError
+from flowkit.protocol.resources import RESOURCES
+
+if TYPE_CHECKING:
+    from flowkit.client.concurrent import AsyncCalls, LazyCalls
+    from flowkit.client.transport import Transport
+
+__all__ = ["API", "connect"]
+
+_OWN_WORDS = frozenset({"timeout", "envelope"})
+
+
+class API:
+    """The platform as one account sees it.
+
+    Args:
+        creds: a ``Token``, or a pair ``(account, token)``.
+        host: ``name[:port]`` or a URL; None: ``flowkit.defaults.host``, then ``FLOWKIT_HOST``.
+        ws_host: the same for WebSocket sessions; None: *host*.
+        secure: TLS or not; None: as the URL says, else off for a loopback address, on otherwise.
+        version: of the protocol; ``"4.0"`` unless the defaults say otherwise.
+        params: query parameters sent with every request; a call's own win. ``refs`` is refused
+            here.
+        async_lib: ``gevent`` or ``eventlet`` (the module or its name); None: whatever the caller
+            runs in.
+        transport: what sends the requests, in place of HTTP to *host*. The API closes it.
+        timeout: seconds that one call may take, repetitions included.
+        retries: how often a call that is safe to repeat is repeated; or a ``Retry``.
+        verify: of TLS: a bool, the path of a CA bundle, or an ``ssl.SSLContext``.
+        method_override: send MGET and MPUT as POST with ``X-HTTP-Method-Override``, for proxies
+            that refuse unusual methods.
+
+    Raises:
+        SettingsError: no host, or options that contradict each other or have the wrong type.
+
+    Attributes:
+        flow, track, group, device, api_task, mqtt_task, rss_task: services with all verbs.
+        drop: of the account; ``api.drop(flow)`` of one flow.
+        identity: reading, and changing one's own.
+        token, share: create, read, find, delete.
+        statistics, websocket, root: see their classes.
+    """
+
+    defaults: Defaults = defaults
+    """Where options come from that are not given. A subclass may have its own."""
+
+    def __init__(
+        self,
+        creds: Token | tuple[str, str],
+        *,
+        host: str | None = None,
+        ws_host: str | None = None,
+        secure: bool | None = None,
+        version: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        async_lib: Any = None,
+        transport: Transport | None = None,
+        timeout: float | None = None,
+        retries: Any = None,
+        verify: Any = None,
+        method_override: bool = False,
+    ) -> None:
+        given = {
+            "host": host,
+            "ws_host": ws_host,
+            "secure": secure,
+            "version": version,
+            "params": params,
+            "async_lib": async_lib,
+            "transport": transport,
+            "timeout": timeout,
+            "retries": retries,
+            "verify": verify,
+            "method_override": method_override,
+        }
+        self.creds = creds  # the setter makes a Token of a pair
+        self.options = Options.read(given, self.defaults)
+        self._transport = _opened(self.options)
+        self._door = Door(self._transport, self.options, encode=self.encode, decode=self.decode)
+        self.root = Root(self)
+        self.flow = Service(self, RESOURCES["flow"])
+        self.drop = Drops(self)
+        self.track = Service(self, RESOURCES["track"])
+        self.group = Service(self, RESOURCES["group"])
+        self.identity = Identities(self, RESOURCES["identity"])
+        self.api_task = Service(self, RESOURCES["api_task"])
+        self.mqtt_task = Service(self, RESOURCES["mqtt_task"])
+        self.rss_task = Service(self, RESOURCES["rss_task"])
+        self.token = Grants(self, RESOURCES["token"])
+        self.share = Grants(self, RESOURCES["share"])
+        self.device = Service(self, RESOURCES["device"])
+        self.statistics = Statistics(self)
+        self.websocket = WebSockets(self)
+
+    @property
+    def creds(self) -> Token:
+        """The credentials that the next call will use; a pair that is set becomes a ``Token``."""
+        return self._creds
+
+    @creds.setter
+    def creds(self, creds: Token | tuple[str, str]) -> None:
+        if not isinstance(creds, Token):
+            if not isinstance(creds, tuple | list) or len(creds) != 2:
+                raise UsageError(
+                    f"credentials are a Token, not a {type(creds).__name__}",
+                    hint="Token(account, token)",
+                )
+            creds = Token(*creds)
+        self._creds = creds
+
+    def __repr__(self) -> str:
+        where = self.options.base_url or type(self._transport).__name__
+        return f"<{type(self).__name__} {where} as {self._creds.account}>"
+
+    # --- calls
+    # --------------------------------------------------------------------------------------
+
+    def call(
+        self,
+        method: str,
+        segments: tuple[str, ...],
+        params: Mapping[str, Any] | None = None,
+        body: Any = NOTHING,
+        *,
+        is_find: bool = False,
+        is_read: bool = False,
+        is_repeatable: bool = True,
+        shape: Callable[[Any], Any] | None = None,
+    ) -> Any:
+        """Make one call; every verb of every service ends here, and so should those of your own.
+
+        Args:
+            method, segments: as in the routes of protocol 3.5; *segments* stand after version and
+                account and are percent-encoded here.
+            params: query parameters, and the two words ``timeout`` and ``envelope``.
+            body: a value with a JSON form; left out for none.
+            is_find: may be sent as POST when its URL would be too long.
+            is_read: changes nothing, whatever its method.
+            is_repeatable: False for what must never be sent twice.
+            shape: what to make of the body before it is returned.
+
+        Returns:
+            the body; with ``refs`` the pair ``(body, references)``; with ``envelope`` a ``Result``.
+
+        Raises:
+            UsageError, TransportError, PlatformError: see ``flowkit.errors``.
+        """
+        wanted = params or {}
+        timeout = wanted.get("timeout")
+        call = Call(
+            method,
+            segments,
+            {name: value for name, value in wanted.items() if name not in _OWN_WORDS},
+            body,
+            is_find=is_find,
+            is_read=is_read,
+            is_repeatable=is_repeatable,
+            timeout_s=None if timeout is None else seconds(timeout),
+        )
+        result = self._door.send(call, self._creds)
+        return _returned(result, wanted, shape)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        data: Any = None,
+        params: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Make an arbitrary request and return its body.
+
+        Args:
+            method: ``"GET"``, ``"MGET"`` …
+            path: relative to version and account, percent-encoded where it must be:
+                ``"/flow/f5a2…"``.
+            data: the body as a Python value; None for none.
+            params: query parameters, and ``timeout`` and ``envelope``.
+        """
+        if not isinstance(method, str) or not method.isalpha() or not isinstance(path, str):
+            raise UsageError(
+                f"request({method!r}, {path!r}) needs a method and a path, both as text"
+            )
+        place, _, query = path.partition("?")
+        segments = tuple(unquote(part) for part in place.split("/") if part)
+        wanted = {**dict(parse_qsl(query, keep_blank_values=True)), **(plain(params) or {})}
+        body = NOTHING if data is None else plain(data)
+        return self.call(method.upper(), segments, wanted, body)
+
+    def encode(self, value: Any) -> bytes:
+        """A body as bytes. A subclass may bring its own JSON library."""
+        return encoding.dumps(value).encode("utf-8")
+
+    def decode(self, body: bytes) -> Any:
+        """The value of an answer's bytes."""
+        return encoding.loads(body)
+
+    def texts(self, params: Mapping[str, Any]) -> dict[str, str]:
+        """Query parameters as they stand in a URL; see ``wire_params``."""
+        return wire_params(params)
+
+    # --- services
+    # -----------------------------------------------------------------------------------
+
+    def add_service(self, name: str, cls: Callable[[API], Any]) -> None:
+        """Add a service of your own as ``api.<name>``.
+
+        Args:
+            name: an attribute that the API does not have yet.
+            cls: called with this API; usually a subclass of ``flowkit.client.services.Service``
+                with a ``route``, which then has all the verbs.
+
+        Raises:
+            UsageError: the name is taken or cannot be an attribute.
+        """
+        if not isinstance(name, str) or not name.isidentifier() or name.startswith("_"):
+            raise UsageError(f"{name!r} cannot be the name of a service")
+        if hasattr(self, name):
+            raise UsageError(f"this API has a {name} already")
+        setattr(self, name, cls(self))
+
+    def async_(self, pool: Any = None) -> AsyncCalls:
+        """Calls that return at once, each with its green thread; ``results()`` waits for all.
+
+        Args:
+            pool: a number, or a pool whose size bounds the requests on the wire.
+        """
+        from flowkit.client.concurrent import AsyncCalls
+
+        return AsyncCalls(self, pool)
+
+    def lazy(self, pool: Any = None) -> LazyCalls:
+        """Calls that return a thunk at once, which waits when it is read.
+
+        Args:
+            pool: a number, or a pool whose size bounds the requests on the wire.
+        """
+        from flowkit.client.concurrent import LazyCalls
+
+        return LazyCalls(self, pool)
+
+    # --- the end
+    # ------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close the transport and its connections; closing twice is the same as once."""
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+setattr(API, "async", API.async_)  # the old name is a keyword of Python now: getattr(api, "async")
+
+
+def connect(profile: str | None = None, **api_options: Any) -> API:
+    """An API for the host and credentials of *api_options*, the environment or a profile.
+
+    The first that says it wins, for each of the three: ``host= account= token=`` given here, then
+    ``FLOWKIT_HOST``, ``FLOWKIT_ACCOUNT``, ``FLOWKIT_TOKEN``, then the profile file.
+
+    Args:
+        profile: the section of the profile file; None: ``FLOWKIT_PROFILE``, then ``default``, then
+            the only one there is.
+        api_options: ``host``, ``account``, ``token`` or ``creds``, and the other options of
+            ``API``.
+
+    Raises:
+        SettingsError: something is still missing; the message says all three ways to give it.
+    """
+    given = {name: api_options.pop(name, None) for name in ("host", "account", "token")}
+    creds = api_options.pop("creds", None)
+    if creds is not None:
+        if given["account"] or given["token"]:
+            raise SettingsError("creds= was given beside account= or token=")
+        given["account"], given["token"] = creds
+    transport = api_options.get("transport")
+    complete = all(given.values()) or (given["account"] and given["token"] and transport)
+    found, where = Profile(), "no profile was looked at"
+    if profile is not None or not complete:
+        found, where = find_profile(profile)
+    host, account = given["host"] or found.host, given["account"] or found.account
+    # A secret is never sent with another account's name than the one it was kept with.
+    token = given["token"] or (found.token if account == found.account else None)
+    values = {"host": host or transport, "account": account, "token": token}
+    missing = [name for name, value in values.items() if not value]
+    if missing:
+        names = " and ".join(missing)
+        variables = ", ".join(f"FLOWKIT_{name.upper()}" for name in missing)
+        raise SettingsError(
+            f"connect() does not know the {names}",
+            hint=f"give {', '.join(f'{name}=…' for name in missing)} to connect(), or set "
+            f"{variables}, or write a profile: 'flowkit serve --save-profile NAME' ({where})",
+        )
+    assert account
+    assert token
+    return API(Token(account, token), host=host, **api_options)
+
+
+def _returned(result: Result, wanted: Mapping[str, Any], shape: Callable[[Any], Any] | None) -> Any:
+    """What a verb returns: the body, the pair with references, or the whole result."""
+    body = shape(result.body) if shape else result.body
+    if wanted.get("envelope"):
+        return Result(
+            body,
+            result.status,
+            result.head,
+            result.headers,
+            result.elapsed_s,
+            result.attempts,
+            result.request_id,
+        )
+    if str(wanted.get("refs", "")).lower() in ("1", "true"):
+        return body, result.references
+    return body
+
+
+def _opened(options: Options) -> Transport:
+    """The transport of an API: the one given, or HTTP to the host."""
+    given = options.transport
+    if given is None:
+        from flowkit.client.transport import HttpTransport
+
+        assert options.base_url is not None
+        return HttpTransport(options.base_url, verify=options.verify)
+    if not hasattr(given, "send") and callable(given):
+        given = given(options.base_url)
+    if not hasattr(given, "send"):
+        raise SettingsError(f"a {type(given).__name__} is not a transport: it has no send()")
+    return given  # type: ignore[no-any-return]

@@ -1,0 +1,325 @@
+"""The services of an API: one object for each resource, with the same verbs.
+
+A verb checks its arguments, says what it wants (method, path, parameters, body) and hands that to
+``api.call``; it does nothing else. Every keyword that is not an argument of the verb is a query
+parameter, except these two, which every verb takes:
+
+* ``timeout=``: seconds that the call may take, repetitions included;
+* ``envelope=True``: the whole answer (a ``Result``) in place of its body.
+
+With ``refs=True`` a verb returns the pair ``(body, references)``.
+
+Source: protocol 3.5 (routes), 3.6 (query parameters), 13.1 (the contract), 13.2 (defects 24 to 40).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import wraps
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
+
+from flowkit import limits
+from flowkit.client import finding
+from flowkit.client.arguments import plain
+from flowkit.client.calls import NOTHING
+from flowkit.client.changes import M, P
+from flowkit.errors import NotFound, UsageError
+from flowkit.protocol.resources import Resource
+
+if TYPE_CHECKING:
+    from flowkit.client.api import API
+
+__all__ = ["Grants", "Identities", "Root", "Service", "WebSockets", "verb"]
+
+_Verb = TypeVar("_Verb", bound=Callable[..., Any])
+
+
+def verb(method: _Verb) -> _Verb:
+    """Make *method* a verb: thunks among its arguments are waited for, a ``P`` becomes keywords."""
+
+    @wraps(method)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        given = [plain(value) for value in args]
+        named = {name: plain(value) for name, value in kwargs.items()}
+        for params in [value for value in given if isinstance(value, P)]:
+            named = {**params, **named}
+        return method(self, *(value for value in given if not isinstance(value, P)), **named)
+
+    return cast(_Verb, call)
+
+
+class Grants:
+    """A resource that can be created, found and deleted but not changed: tokens and shares.
+
+    Args:
+        api: whose credentials and transport are used, as they are at the time of each call.
+        resource: route and members; None for a subclass that says ``route`` itself
+            (``api.add_service``).
+    """
+
+    route = ""
+    server_set: frozenset[str] = frozenset({"id"})
+
+    def __init__(self, api: API, resource: Resource | None = None) -> None:
+        self._api = api
+        if resource is not None:
+            self.route = resource.route
+            self.server_set = resource.server_set
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.route} of {self._api!r}>"
+
+    def _place(self, *rest: str) -> tuple[str, ...]:
+        """The segments of this resource, and below it."""
+        return (self.route, *rest)
+
+    def _find_place(self) -> tuple[tuple[str, ...], dict[str, Any]]:
+        """Where a find goes, and the parameters that say so."""
+        return self._place(), {}
+
+    @verb
+    def read(self, id: Any, **params: Any) -> Any:  # noqa: A002 - the contract's name
+        """The object with this *id* (or the id of the model given).
+
+        Raises:
+            NotFound: there is none, or none that these credentials may read.
+        """
+        return self._api.call("GET", self._place(finding.one_id(id)), params)
+
+    @verb
+    def read_or_else(self, id: Any, default: Any = None, **params: Any) -> Any:  # noqa: A002
+        """Like ``read``, but *default* in place of a 404 (with ``refs`` the pair of it and
+        ``{}``).
+        """
+        try:
+            return self._api.call("GET", self._place(finding.one_id(id)), params)
+        except NotFound:
+            return (default, {}) if params.get("refs") else default
+
+    @verb
+    def read_many(self, ids: Iterable[Any], **params: Any) -> Any:
+        """The objects with these *ids*, as a dict of id to object; missing ones are left out."""
+        return self._api.call("MGET", self._place(), params, finding.listed_ids(ids))
+
+    @verb
+    def find_many(self, *filters: Any, filter: Any = None, **params: Any) -> Any:  # noqa: A002
+        """The objects that satisfy all *filters*, as a list: 20 of them unless ``limit=`` says
+        more.
+
+        Args:
+            filters: ``Filter`` values or raw texts, joined with AND.
+            filter: one more, or a list of them.
+            params: ``limit start sort order only refs`` …, see protocol 3.6.
+        """
+        place, extra = self._find_place()
+        params = {**params, **extra, "filter": finding.filter_text(*filters, filter)}
+        return self._api.call("GET", place, params, is_find=True)
+
+    @verb
+    def find(self, *what: Any, filter: Any = None, **params: Any) -> Any:  # noqa: A002
+        """Read, read many, or find, by the type of the first argument.
+
+        * one text: ``read`` (a single raw filter goes as ``filter=`` or to ``find_many``);
+        * one list, tuple, set or other iterable of ids: ``read_many``;
+        * everything else: ``find_many``. Several texts are raw filters.
+        """
+        if len(what) == 1 and not _is_filter(what[0]):
+            if filter is not None:
+                raise UsageError(
+                    "an id and filter= were given together",
+                    hint="several raw filters go as find_many('…', filter='…')",
+                )
+            one = what[0]
+            if isinstance(one, str):
+                return self.read(one, **params)
+            if isinstance(one, Iterable) and not isinstance(one, Mapping):
+                return self.read_many(one, **params)
+        return self.find_many(*what, filter=filter, **params)
+
+    @verb
+    def find_iter(
+        self,
+        *filters: Any,
+        page: int = limits.find_iter_page_max,
+        limit: int | None = None,
+        order: str = "desc",
+        filter: Any = None,  # noqa: A002 - the contract's name
+        **params: Any,
+    ) -> Iterator[dict[str, Any]]:
+        """Every object that satisfies all *filters*, one after the other, without a cap.
+
+        Each object that was there, matched and was not changed during the whole walk comes exactly
+        once, whatever others create, delete or evict meanwhile. What changes during the walk may or
+        may not come, but nothing comes twice.
+
+        Args:
+            page: objects fetched with one request.
+            limit: stop after so many; None: go on to the end.
+            order: ``"desc"``, the newest first, or ``"asc"``; the order is that of the ids, which
+                is the order of creation on one server.
+            params: as in ``find_many``, but no ``sort``, ``start``, ``refs``; ``timeout=`` is for
+                each request.
+        """
+        finding.checked_walk(page, limit, order, params)
+        condition = finding.filter_text(*filters, filter)
+        return finding.walk(
+            self.find_many, condition, page=page, limit=limit, order=order, params=params
+        )
+
+    @verb
+    def create(self, model: Mapping[str, Any], **params: Any) -> Any:
+        """Create an object; returns it as the server stored it."""
+        return self._api.call("POST", self._place(), params, _as_model(model))
+
+    @verb
+    def delete(self, id: Any, data: Any = None, **params: Any) -> Any:  # noqa: A002
+        """Delete the object with this *id*; *data* is sent as a body if it is given."""
+        body = NOTHING if data is None else data
+        return self._api.call("DELETE", self._place(finding.one_id(id)), params, body)
+
+
+class Service(Grants):
+    """A resource with all verbs: flows, tracks, groups, devices, tasks, and your own."""
+
+    @verb
+    def update(self, model: Mapping[str, Any], **params: Any) -> Any:
+        """Change an object; returns it as it is then.
+
+        Args:
+            model: an ``M``, of which only the changes are sent, or the object with its ``id``; the
+                members that only the server sets are left out.
+
+        With nothing to change it is only read.
+
+        Raises:
+            UsageError: the model has no id.
+        """
+        id, changes = self._changes(_as_model(model))  # noqa: A001
+        if not changes:
+            return self._api.call("GET", self._place(id), params)
+        return self._api.call("PUT", self._place(id), params, changes)
+
+    @verb
+    def update_many(self, models: Iterable[Mapping[str, Any]], **params: Any) -> Any:
+        """Change several objects with one request, all or none; returns a dict of id to object.
+
+        An ``M`` without changes is left out.
+        """
+        if isinstance(models, str | Mapping) or not isinstance(models, Iterable):
+            raise UsageError("models are a list of models", hint="update(model) changes one")
+        pairs = [self._changes(_as_model(model)) for model in models]
+        changes = dict(pairs)
+        if len(changes) < len(pairs):
+            raise UsageError("two of the models have the same id")
+        wanted = {id: change for id, change in changes.items() if change}  # noqa: A001
+        if not wanted:
+            return self._api.call("MGET", self._place(), params, list(changes))
+        return self._api.call("MPUT", self._place(), params, wanted)
+
+    @verb
+    def update_member(self, id: Any, member: str, value: Any, **params: Any) -> Any:  # noqa: A002
+        """Change one *member*; returns ``{member: value}`` as the server stored it."""
+        place = self._place(finding.one_id(id), member)
+        return self._api.call("PUT", place, params, {member: value})
+
+    @verb
+    def save(self, model: Any, **params: Any) -> Any:
+        """Update what has an id (``update``, for a list ``update_many``), create what has none."""
+        if isinstance(model, Mapping):
+            id = model.id if isinstance(model, M) else model.get("id")  # noqa: A001
+            return self.create(model, **params) if id is None else self.update(model, **params)
+        return self.update_many(model, **params)
+
+    def _changes(self, model: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """The id of *model* and the members to send."""
+        if not isinstance(model, M):
+            kept = {name: value for name, value in model.items() if name not in self.server_set}
+            return finding.one_id(model), kept
+        if model.id is None:
+            raise UsageError("the model has no id", hint="create it, or read it first")
+        changes = model.diff
+        if "id" in changes:
+            raise UsageError("the id of a model cannot be changed")
+        return finding.one_id(model.id), changes
+
+
+class Identities(Service):
+    """Identities. Others than the server's administrator may only read, and change their own."""
+
+    @verb
+    def create(self, model: Mapping[str, Any], **params: Any) -> Any:
+        """For the server's administrator; everybody else gets ``Forbidden``."""
+        return super().create(model, **params)
+
+    @verb
+    def delete(self, id: Any, data: Any = None, **params: Any) -> Any:  # noqa: A002
+        """For the server's administrator; everybody else gets ``Forbidden``."""
+        return super().delete(id, data, **params)
+
+
+class Root:
+    """Any route, by method: ``api.root.get("flow", limit=5)``, ``api.root.post("flow", {"path":
+    …})``.
+
+    Paths are relative to version and account and percent-encoded by the caller where they must be.
+    """
+
+    def __init__(self, api: API) -> None:
+        self._api = api
+
+    def __repr__(self) -> str:
+        return f"<Root of {self._api!r}>"
+
+    @verb
+    def get(self, path: str = "", **params: Any) -> Any:
+        """``GET`` *path*."""
+        return self._api.request("GET", path, None, params)
+
+    @verb
+    def post(self, path: str, data: Any = None, **params: Any) -> Any:
+        """``POST`` *data* to *path*."""
+        return self._api.request("POST", path, data, params)
+
+    @verb
+    def put(self, path: str, data: Any = None, **params: Any) -> Any:
+        """``PUT`` *data* to *path*."""
+        return self._api.request("PUT", path, data, params)
+
+    @verb
+    def delete(self, path: str, data: Any = None, **params: Any) -> Any:
+        """``DELETE`` *path*."""
+        return self._api.request("DELETE", path, data, params)
+
+
+class WebSockets:
+    """Subscriptions. The runner is not part of this version."""
+
+    def __init__(self, api: API) -> None:
+        self._api = api
+
+    def __repr__(self) -> str:
+        return f"<WebSockets of {self._api!r}>"
+
+    def connect(self, *_handlers: Any, **_options: Any) -> NoReturn:
+        """Not there yet.
+
+        Raises:
+            UsageError: always, in this version.
+        """
+        raise UsageError(
+            "this version of flowkit has no WebSocket client yet",
+            hint="ask for new drops with find_iter(…) or find(mem.creationDate > last)",
+        )
+
+
+def _is_filter(value: Any) -> bool:
+    return not isinstance(value, str | Iterable) or isinstance(value, Mapping)
+
+
+def _as_model(model: Any) -> Mapping[str, Any]:
+    if not isinstance(model, Mapping):
+        raise UsageError(
+            f"a model is a mapping, not a {type(model).__name__}",
+            hint="several go to update_many(…), drops to create_many(…)",
+        )
+    return model

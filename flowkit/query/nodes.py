@@ -1,9 +1,10 @@
 """What a filter is: frozen values that say which objects match.
 
-Rules of this room (``flowkit/query``): it is pure. Nothing here opens a socket, reads a clock, starts a
-thread or draws a random number; *now*, ZIP tables and the like are arguments. A node holds plain values
-and path tuples, never the member objects that built it, and every value is normalised before it gets
-here (``build.py`` and ``parse.py`` do that), so two filters are equal exactly when their texts are.
+Rules of this room (``flowkit/query``): it is pure. Nothing here opens a socket, reads a clock,
+starts a thread or draws a random number; *now*, ZIP tables and the like are arguments. A node holds
+plain values and path tuples, never the member objects that built it, and every value is brought to
+its one form before it gets here (``normal.py``, ``chains.py``), so two filters are equal exactly
+when their texts are.
 
 The meaning of every rule is section 4.5 of the protocol; the parts that all evaluators share:
 
@@ -59,7 +60,23 @@ Literal = None | bool | int | float | str
 COMPARISONS = ("==", "!=", "<", "<=", ">", ">=")
 """The six comparisons of 4.1."""
 
-KEYWORDS = frozenset(["IN", "CONTAINS", "WITHIN", "OF", "EXISTS", "HAS", "AGE", "MATCHES", "NOT", "ZIP", "true", "false", "null"])
+KEYWORDS = frozenset(
+    [
+        "IN",
+        "CONTAINS",
+        "WITHIN",
+        "OF",
+        "EXISTS",
+        "HAS",
+        "AGE",
+        "MATCHES",
+        "NOT",
+        "ZIP",
+        "true",
+        "false",
+        "null",
+    ]
+)
 """Words that cannot stand for a member's first segment; write it in brackets (4.4)."""
 
 REGEX_FLAGS = "imsgux"
@@ -89,7 +106,7 @@ def literal_key(value: object) -> tuple[type, object]:
 class Filter:
     """A condition on objects, as a value: frozen, hashable, picklable, printable, comparable.
 
-    ``str(f)`` is the text that goes over the wire, ``repr(f)`` is Python source that builds it again,
+    ``str(f)`` is the text that goes over the wire, ``repr(f)`` is Python that builds it again,
     ``Filter.parse(text)`` reads it back and ``Filter.parse(str(f)) == f`` always holds.
     """
 
@@ -97,8 +114,8 @@ class Filter:
 
     rank: ClassVar[int] = RANKS["rule"]
 
-    # The four acts of the language live in modules of their own, which import this one: hence the late
-    # imports below.
+    # The four acts of the language live in modules of their own, which import this one: hence the
+    # late imports below.
 
     @staticmethod
     def parse(text: str) -> Filter:
@@ -341,6 +358,7 @@ class Not(Filter):
     rank: ClassVar[int] = RANKS["NOT"]
 
     def children(self) -> tuple[Filter, ...]:
+        """The operands."""
         return (self.operand,)
 
 
@@ -352,6 +370,7 @@ class And(Filter):
     rank: ClassVar[int] = RANKS["&&"]
 
     def children(self) -> tuple[Filter, ...]:
+        """The operands."""
         return self.operands
 
 
@@ -363,4 +382,5 @@ class Or(Filter):
     rank: ClassVar[int] = RANKS["||"]
 
     def children(self) -> tuple[Filter, ...]:
+        """The operands."""
         return self.operands

@@ -11,8 +11,10 @@ Rules of this room:
 No other room of flowkit imports gevent (``server/http.py`` does, for the pywsgi handler).
 """
 
+from flowkit.green import sockets
 from flowkit.green.cells import Cell
 from flowkit.green.native import (
+    NativeLocal,
     NativeLock,
     NativeQueue,
     eventlet_patched,
@@ -28,6 +30,7 @@ from flowkit.green.tasks import Task, spawn
 __all__ = [
     "Cell",
     "Deadline",
+    "NativeLocal",
     "NativeLock",
     "NativeQueue",
     "Slots",
@@ -37,6 +40,7 @@ __all__ = [
     "monotonic",
     "patched",
     "sleep",
+    "sockets",
     "spawn",
     "start_thread",
 ]

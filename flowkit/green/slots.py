@@ -52,7 +52,7 @@ class Slots:
         limit: how many may hold a slot at once, at least 1.
     """
 
-    __slots__ = ("_free", "_lock", "_queue", "limit")
+    __slots__ = ("_closed", "_free", "_lock", "_queue", "limit")
 
     def __init__(self, limit: int) -> None:
         if limit < 1:
@@ -61,6 +61,7 @@ class Slots:
         self._free = limit
         self._lock = NativeLock()
         self._queue: deque[Cell[None]] = deque()
+        self._closed: Exception | None = None
 
     @property
     def in_use(self) -> int:
@@ -74,6 +75,8 @@ class Slots:
             DeadlineExceeded: none became free in time; none is held then.
         """
         with self._lock:
+            if self._closed is not None:
+                raise self._closed
             if self._free:
                 self._free -= 1
                 return
@@ -85,13 +88,16 @@ class Slots:
         except BaseException:
             self._give_up(turn)
             raise
+        turn.get()  # raises if the slots were closed meanwhile
 
     def _give_up(self, turn: Cell[None]) -> None:
         with self._lock:
             if turn in self._queue:
                 self._queue.remove(turn)
                 return
-        self.release()  # it was granted in the same instant: pass it on
+        turn.wait()  # whoever took it out of the queue is about to set it
+        if turn.outcome(0)[0] is None:
+            self.release()  # it was granted in the same instant: pass it on
 
     def release(self) -> None:
         """Give a slot back; the one who waited longest gets it."""
@@ -101,6 +107,14 @@ class Slots:
                 return
             turn = self._queue.popleft()
         turn.set(None)
+
+    def close(self, error: Exception) -> None:
+        """Let nobody through any more: who waits and who comes gets *error*."""
+        with self._lock:
+            self._closed = error
+            waiting, self._queue = self._queue, deque()
+        for turn in waiting:
+            turn.fail(error)
 
     def __enter__(self) -> Self:
         self.acquire()

@@ -6,8 +6,9 @@ object with exactly the keys ``type`` and ``value`` is a typed value if ``type``
 refused if that names no type. The value of a ``map`` is taken as the map it is, so also a map that
 looks like a typed value can be said.
 
-A path is the dotted way from the Drop, as filters write it: ``elems.stats.temp``, ``elems.list.0``;
-a dot or backslash inside a name is written with a backslash before it.
+A key of the map is the dotted way from the Drop, as filters write it: ``elems.stats.temp``,
+``elems.list.0``; a dot or backslash inside a name is written with a backslash before it. The
+matcher reads it so (``flowkit.query.meaning.has``).
 
 Source: protocol 2 (element values).
 """

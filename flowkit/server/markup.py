@@ -1,6 +1,6 @@
 """HTML of strangers made harmless: what the element type ``html`` stores.
 
-An allow-list, written out again from the parsed text: tags and attributes that are not on it vanish,
+An allow-list, written out again from the parsed text: tags and attributes not on it vanish,
 their text stays; what a browser would run (script, style, embedded documents) vanishes with its
 text. Applying it twice changes nothing.
 

@@ -343,8 +343,9 @@ def _opened(options: Options) -> Transport:
     """The transport of an API: the one given, or HTTP to the host."""
     given = options.transport
     if given is None:
-        from flowkit.client.transport import HttpTransport
+        from flowkit.client.transport import HttpTransport, check_async_lib
 
+        check_async_lib(getattr(options.async_lib, "__name__", options.async_lib))
         assert options.base_url is not None
         return HttpTransport(options.base_url, verify=options.verify)
     if not hasattr(given, "send") and callable(given):

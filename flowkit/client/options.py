@@ -74,10 +74,6 @@ class Defaults:
         return f"<defaults {shown}>"
 
 
-defaults = Defaults()
-"""The defaults of this process."""
-
-
 @dataclass(frozen=True, slots=True)
 class Options:
     """The options of one API, checked; they do not change while it lives.
@@ -102,7 +98,7 @@ class Options:
     method_override: bool
 
     @classmethod
-    def read(cls, given: Mapping[str, Any], below: Defaults = defaults) -> Options:
+    def read(cls, given: Mapping[str, Any], below: Defaults) -> Options:
         """Join *given* (None: not given) with the defaults *below* and check the result.
 
         Raises:
@@ -251,3 +247,7 @@ def _checked_params(params: Any) -> dict[str, Any]:
                 else "API(…, timeout=…)",
             )
     return dict(params)
+
+
+defaults = Defaults()
+"""The defaults of this process."""

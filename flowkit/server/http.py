@@ -23,6 +23,7 @@ import errno
 import logging
 import socket
 import time
+from collections.abc import Callable
 from email.utils import formatdate
 from typing import Any
 
@@ -100,6 +101,15 @@ class HttpServer:
             self._stopped.set(None)
         if not self._stop.set(self.bounds.shutdown_timeout_s if grace_s is None else grace_s):
             self._at_once.set(None)
+
+    @property
+    def is_stopping_at_once(self) -> bool:
+        """Whether a stop was asked for twice."""
+        return self._at_once.is_ready
+
+    def on_stopped(self, callback: Callable[[], object]) -> None:
+        """Call *callback* once everything is closed; it must not wait."""
+        self._stopped.on_ready(lambda _: callback())
 
     def wait_stopped(self, timeout_s: float | None = None) -> bool:
         """Wait for the end of a stop; whether it has come."""

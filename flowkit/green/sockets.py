@@ -188,6 +188,7 @@ def is_quiet(connected: Any) -> bool:
     """Whether an idle connection is open and silent, as one must be that is to carry a request."""
     below = native(connected)
     try:
+        _socket.socket.settimeout(below, 0)  # with any other, recv would wait for a byte first
         _socket.socket.recv(below, 1, plain_socket.MSG_PEEK | plain_socket.MSG_DONTWAIT)
     except (BlockingIOError, InterruptedError):
         return True

@@ -1,9 +1,9 @@
 """Hypothesis strategies that the whole test suite shares: names, values, filters, elements, drops.
 
 Two kinds. The *wide* ones (``paths``, ``literals``, ``filters``) draw anything that a filter may
-hold: odd names, control characters, lone surrogates. The *near* ones (``near_filters``, ``drops``) draw
-names and values from one small pool, so that rules meet members that exist, types collide and about
-half of all rules hold. Every filter drawn here is in its one form, as ``build.py`` would make it.
+hold: odd names, control characters, lone surrogates. The *near* ones (``near_filters``, ``drops``)
+draw names and values from one small pool, so that rules meet members that exist, types collide and
+about half of all rules hold. Every filter drawn here is in its one form, as ``build.py`` makes it.
 """
 
 from __future__ import annotations

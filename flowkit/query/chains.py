@@ -15,33 +15,17 @@ from flowkit.errors import FilterError, LimitError
 from flowkit.query import normal
 from flowkit.query.nodes import And, Contains, Everything, Filter, In, Not, Or
 
-__all__ = ["conjunction", "disjunction", "negation"]
+__all__ = ["alternatives", "bounded", "conjunction", "disjunction", "joined", "negation"]
 
 
 def conjunction(parts: Iterable[Filter]) -> Filter:
-    """All of *parts*, at least one: chains are one node, the empty filter adds nothing."""
-    flat: list[Filter] = []
-    for part in parts:
-        if isinstance(part, And):
-            flat.extend(part.operands)
-        elif not isinstance(part, Everything):
-            flat.append(part)
-    if not flat:
-        return Everything()
-    return flat[0] if len(flat) == 1 else _bounded(And(tuple(flat)))
+    """All of *parts*, at least one."""
+    return bounded(joined(parts))
 
 
 def disjunction(parts: Iterable[Filter]) -> Filter:
-    """Any of *parts*, at least one: chains are one node, the empty filter matches all by itself."""
-    flat: list[Filter] = []
-    for part in parts:
-        if isinstance(part, Everything):
-            return part
-        if isinstance(part, Or):
-            flat.extend(part.operands)
-        else:
-            flat.append(part)
-    return flat[0] if len(flat) == 1 else _bounded(Or(tuple(flat)))
+    """Any of *parts*, at least one."""
+    return bounded(alternatives(parts))
 
 
 def negation(operand: Filter) -> Filter:
@@ -51,10 +35,36 @@ def negation(operand: Filter) -> Filter:
             "the empty filter matches everything and cannot be negated",
             hint="nothing needs no query",
         )
-    return _bounded(Not(operand))
+    return bounded(Not(operand))
 
 
-def _bounded(whole: Filter) -> Filter:
+def joined(parts: Iterable[Filter]) -> Filter:
+    """``conjunction`` without a look at the bounds, for one who looks at the end."""
+    flat: list[Filter] = []
+    for part in parts:
+        if isinstance(part, And):
+            flat.extend(part.operands)
+        elif not isinstance(part, Everything):
+            flat.append(part)
+    if not flat:
+        return Everything()
+    return flat[0] if len(flat) == 1 else And(tuple(flat))
+
+
+def alternatives(parts: Iterable[Filter]) -> Filter:
+    """``disjunction`` without a look at the bounds, for one who looks at the end."""
+    flat: list[Filter] = []
+    for part in parts:
+        if isinstance(part, Everything):
+            return part
+        if isinstance(part, Or):
+            flat.extend(part.operands)
+        else:
+            flat.append(part)
+    return flat[0] if len(flat) == 1 else Or(tuple(flat))
+
+
+def bounded(whole: Filter) -> Filter:
     """*whole*, if it is within the bounds of ``limits.py`` on depth, rules and values."""
     rules = listed = depth = 0
     level: list[Filter] = [whole]

@@ -2,9 +2,9 @@
 
 A lexeme is a plain string, told from others by its first character. What only one place can follow
 (a regex after ``=~`` and ``MATCHES``, the raw code after ``ZIP=``, the dots of a member) is one
-lexeme together with it, so the cutting needs no context. The first thing that is no lexeme takes the
-rest of the text with it, which keeps the cutting linear; ``parse.py`` always stops there. Offsets
-are found by cutting again, only when there is an error to report.
+lexeme together with it, so the cutting needs no context. The first thing that is no lexeme takes
+the rest of the text with it, which keeps the cutting linear; ``parse.py`` always stops there.
+Offsets are found by cutting again, only when there is an error to report.
 """
 
 from __future__ import annotations

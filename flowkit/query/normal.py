@@ -64,6 +64,8 @@ _MILLISECOND = timedelta(milliseconds=1)
 _IDENTIFIER = re.compile(r"[A-Za-z_$][A-Za-z0-9_$-]*")
 _ZIP = re.compile(r"[^\W_](?:[^\W_]|-)*")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_REWRITTEN = re.compile(r"\n|\\(?:Q.*?(?:\\E|\Z)|.|\Z)", re.DOTALL)
+_PIECES = {"\n": r"\n", "\\\n": r"\n", r"\/": "/"}
 _FLAG_LETTERS = {re.IGNORECASE: "i", re.MULTILINE: "m", re.DOTALL: "s", re.VERBOSE: "x"}
 
 
@@ -346,34 +348,22 @@ def _pattern_text(source: str, *, verbose: bool) -> str:
             "a pattern with the flag x cannot have more than one line",
             hint="write it in one line, without comments",
         )
-    if "\\" not in source:
-        return source.replace("\n", r"\n")
-    written = []
-    at = 0
-    while at < len(source):
-        piece, at = _pattern_piece(source, at)
-        written.append(piece)
-    return "".join(written)
+    if "\\" not in source and "\n" not in source:
+        return source
+    return _REWRITTEN.sub(_rewritten, source)
 
 
-def _pattern_piece(source: str, at: int) -> tuple[str, int]:
-    """One character, escape or quotation of a pattern as it is kept, and where the next begins."""
-    character = source[at]
-    if character == "\n":
-        return r"\n", at + 1
-    if character != "\\":
-        return character, at + 1
-    if at + 1 == len(source):
+def _rewritten(found: re.Match[str]) -> str:
+    """A raw newline, an escape or a quotation of a pattern as it is kept."""
+    piece = found[0]
+    if piece == "\\":
         raise FilterError(
-            f"the pattern {shown(source)} ends with a lone backslash",
+            f"the pattern {shown(found.string)} ends with a lone backslash",
             hint="a backslash is written \\\\",
         )
-    escaped = source[at + 1]
-    if escaped == "Q":
-        end = source.find(r"\E", at + 2)
-        quoted = source[at + 2 : end if end >= 0 else len(source)]
-        return _quoted(quoted), (end + 2 if end >= 0 else len(source))
-    return {"/": "/", "\n": r"\n"}.get(escaped, "\\" + escaped), at + 2
+    if piece[1:2] == "Q":
+        return _quoted(piece[2:].removesuffix(r"\E"))
+    return _PIECES.get(piece, piece)
 
 
 def _quoted(plain: str) -> str:

@@ -61,6 +61,7 @@ from flowkit.query.nodes import (
     Matches,
     MemberComparison,
     Modulo,
+    Not,
     Path,
     Regex,
     Within,
@@ -111,7 +112,7 @@ def _cached(text: str) -> Filter:
 class _Reader:
     """Reads the lexemes of one text from left to right; ``at`` is the next, ``""`` the end."""
 
-    __slots__ = ("at", "lexemes", "open", "rules", "text")
+    __slots__ = ("at", "compound", "lexemes", "open", "rules", "text")
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -119,6 +120,7 @@ class _Reader:
         self.at = 0
         self.open = 0
         self.rules = 0
+        self.compound = False
 
     # Every method below reads what its name says and leaves ``at`` behind it.
 
@@ -128,27 +130,29 @@ class _Reader:
         found = self.disjunction()
         if self.lexemes[self.at]:
             self.fail("expected && or || or the end")
-        return found
+        return chains.bounded(found) if self.compound else found
 
     def disjunction(self) -> Filter:
         first = self.conjunction()
         if self.lexemes[self.at] != "||":
             return first
+        self.compound = True
         parts = [first]
         while self.lexemes[self.at] == "||":
             self.at += 1
             parts.append(self.conjunction())
-        return chains.disjunction(parts)
+        return chains.alternatives(parts)
 
     def conjunction(self) -> Filter:
         first = self.unary()
         if self.lexemes[self.at] != "&&":
             return first
+        self.compound = True
         parts = [first]
         while self.lexemes[self.at] == "&&":
             self.at += 1
             parts.append(self.unary())
-        return chains.conjunction(parts)
+        return chains.joined(parts)
 
     def unary(self) -> Filter:
         lexeme = self.lexemes[self.at]
@@ -161,7 +165,8 @@ class _Reader:
             )
         self.at += 1
         if lexeme == "NOT":
-            found = chains.negation(self.unary())
+            self.compound = True
+            found: Filter = Not(self.unary())
         else:
             found = self.disjunction()
             self.expect(")", "the parenthesis is not closed")
@@ -311,6 +316,9 @@ class _Reader:
             self.at += 1
             return unquoted(lexeme)
         if first in DIGITS:
+            if lexeme.isdigit() and len(lexeme) < 19:
+                self.at += 1
+                return int(lexeme)
             return self.number_of()
         if lexeme in WORDS:
             self.at += 1

@@ -65,18 +65,20 @@ class ScriptedServer:
         with self._lock:
             self.connections += 1
             self._open.add(connection)
-        raw = connection
         with contextlib.suppress(OSError):
             if self.tls:
-                connection = self.tls.wrap_socket(connection, server_side=True)
+                raw, connection = connection, self.tls.wrap_socket(connection, server_side=True)
+                with self._lock:
+                    self._open.discard(raw)
+                    self._open.add(connection)
             stream = connection.makefile("rb")
             number = 1
             while self._one(connection, stream, number):
                 number += 1
         with self._lock:
-            self._open.discard(raw)
+            self._open.discard(connection)
         with contextlib.suppress(OSError):
-            connection.shutdown(socket.SHUT_RDWR)
+            socket.socket.shutdown(connection, socket.SHUT_RDWR)
         connection.close()
 
     def _one(self, connection, stream, number: int) -> bool:
@@ -110,7 +112,7 @@ class ScriptedServer:
         with self._lock:
             for connection in self._open:
                 with contextlib.suppress(OSError):
-                    connection.shutdown(socket.SHUT_RDWR)
+                    socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Stop listening and end every connection."""

@@ -28,7 +28,9 @@ _COLUMNS = f"flow, seq, born, until, at, began, ended, ended_at, {DROP_COLUMNS},
 _INSERT = f"INSERT INTO drop_row ({_COLUMNS}) VALUES (?{', ?' * _COLUMNS.count(',')})"
 _END = "UPDATE drop_row SET until = ?, ended = ?, ended_at = ? WHERE flow = ? AND seq = ?"
 _REMOVE = "DELETE FROM drop_row WHERE flow = ? AND seq = ?"
-_OLDEST = "SELECT seq, bytes FROM drop_row WHERE flow = ? AND until IS NULL ORDER BY born LIMIT ?"
+_OLDEST = (
+    "SELECT seq, born, bytes FROM drop_row WHERE flow = ? AND until IS NULL ORDER BY born LIMIT ?"
+)
 _EARLIEST_ENDED = (
     "SELECT until, bytes FROM drop_row WHERE flow = ? AND until IS NOT NULL ORDER BY until"
 )
@@ -118,13 +120,13 @@ class Changes:
         if fhash is not None:
             held = self._live_by_fhash(flow, fhash)
             if held is not None:
-                return self._replace(flow, held, members, types, creator, now)
+                return self._replace(flow, held, members, types, creator)
         over = flow.live - flow.doc["capacity"] + 1
         if over > 0:
             self.end_oldest(flow, over, "evict")
         drop = self._new_drop(flow, members, types, creator, now)
         seq = self._next_seq(flow)
-        self._begin(flow, seq, seq, now, "create", drop)
+        self._begin(flow, seq, seq, "create", drop)
         return Written("create", drop, None, self._position(flow))
 
     def _new_drop(
@@ -160,12 +162,11 @@ class Changes:
         members: Mapping[str, Any],
         types: Mapping[str, str],
         editor: str,
-        now: int,
     ) -> Written:
         """Write over the drop with the same ``fhash``: it keeps id, dates and place."""
         old = drop_from_row(held[3:], flow.doc["id"], flow.doc["path"])
         doc = _document(old.doc["id"], flow.doc, members)
-        drop = _edited(StoredDrop(doc, types), old, editor, now)
+        drop = _edited(StoredDrop(doc, types), old, editor, self._clock_ms())
         return self._supersede(flow, held, "replace", old, drop)
 
     def update(
@@ -197,15 +198,14 @@ class Changes:
     ) -> Written:
         """One change that ends the *row* of *old* and begins that of *drop*."""
         now = drop.doc["lastEditDate"]
-        number = self._next_seq(flow)
-        self._end(flow, row[0], row[2], number, kind, now)
-        self._begin(flow, number, row[1], now, kind, drop)
+        number = self._end(flow, row, kind, now)
+        self._begin(flow, number, row[1], kind, drop)
         return Written(kind, drop, old, self._position(flow))
 
     def delete(self, flow: Ledger, row: tuple[Any, ...], *, forget: bool) -> Written:
         """End the live drop in *row*; *forget* forgets all its states at once."""
         drop = drop_from_row(row[3:], flow.doc["id"], flow.doc["path"])
-        self._end(flow, row[0], row[2], self._next_seq(flow), "delete", self._clock_ms())
+        self._end(flow, row, "delete", self._clock_ms())
         if forget:
             # Its earlier states have smaller numbers: the marks are the same with or without.
             self._forget(flow, "id = ? AND until IS NOT NULL", drop.doc["id"])
@@ -229,12 +229,12 @@ class Changes:
         if removed:
             self._forget(flow, "until IS NOT NULL")
         oldest: list[Any] = self._execute(_OLDEST, (flow.key, count)).fetchall()
-        for seq, _ in oldest[:removed]:
-            self._execute(_REMOVE, (flow.key, seq))
+        for row in oldest[:removed]:
+            self._execute(_REMOVE, (flow.key, row[0]))
             flow.live -= 1
-            flow.raise_marks(seq, self._next_seq(flow))
-        for seq, size in oldest[removed:]:
-            self._end(flow, seq, size, self._next_seq(flow), how, now)
+            flow.raise_marks(row[0], self._next_seq(flow))
+        for row in oldest[removed:]:
+            self._end(flow, row, how, now)
 
     def settle(self, flow: Ledger) -> None:
         """At the end of a transaction: forget what is over the bounds, then drop old epochs."""
@@ -288,19 +288,21 @@ class Changes:
             flow.epochs += 1
         return flow.head
 
-    def _begin(
-        self, flow: Ledger, seq: int, born: int, at: int, kind: str, drop: StoredDrop
-    ) -> None:
-        self._execute(
-            _INSERT, (flow.key, seq, born, None, at, kind, None, None, *drop_values(drop))
-        )
+    def _begin(self, flow: Ledger, seq: int, born: int, kind: str, drop: StoredDrop) -> None:
+        """A live row of *drop* from *seq* on; the time of its change is that of the drop."""
+        at = drop.doc.get("lastEditDate", drop.doc["creationDate"])
+        values = drop_values(drop)
+        self._execute(_INSERT, (flow.key, seq, born, None, at, kind, None, None, *values))
         flow.live += 1
 
-    def _end(self, flow: Ledger, seq: int, size: int, until: int, how: str, at: int) -> None:
-        self._execute(_END, (until, how, at, flow.key, seq))
+    def _end(self, flow: Ledger, row: tuple[Any, ...], how: str, at: int) -> int:
+        """End the *row* (``seq``, …, ``bytes`` third) with the next number, which is returned."""
+        until = self._next_seq(flow)
+        self._execute(_END, (until, how, at, flow.key, row[0]))
         flow.live -= 1
         flow.ended += 1
-        flow.ended_bytes += size
+        flow.ended_bytes += row[2]
+        return until
 
     def _live_by_fhash(self, flow: Ledger, fhash: str) -> tuple[Any, ...] | None:
         rows: list[Any] = self._execute(

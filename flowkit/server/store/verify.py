@@ -31,7 +31,8 @@ _EPOCHS_OF_NO_FLOW = "SELECT count(*) FROM epoch WHERE flow NOT IN (SELECT key F
 
 _ROW_BYTES = (
     f"({ROW_BYTES_LEAST} + length(elems) + coalesce(length(location), 0)"
-    " + coalesce(length(parent), 0) + coalesce(octet_length(types), 0) + coalesce(octet_length(fhash), 0))"
+    " + coalesce(length(parent), 0) + coalesce(octet_length(types), 0)"
+    " + coalesce(octet_length(fhash), 0))"
 )
 
 _COUNTS = (

@@ -1,0 +1,84 @@
+"""The SQL functions that ``sql.py`` uses where SQL has no word of its own.
+
+Each is the very function of ``flowkit.query`` that the Python evaluator calls, so that both agree.
+They are deterministic and touch nothing. The time that regular expressions take is counted per
+request.
+
+Source: protocol 4.5; limits ``regex_budget_ms``.
+"""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import Any
+
+import apsw
+import orjson
+
+from flowkit import limits
+from flowkit.errors import BadRequest
+from flowkit.query import meaning, patterns
+
+__all__ = ["RegexBudget", "install"]
+
+
+class RegexBudget:
+    """Counts the time that one request spends in regular expressions, in SQL and in Python
+    together."""
+
+    __slots__ = ("_left_s", "_limit_s")
+
+    def __init__(self, limit_ms: float = limits.regex_budget_ms) -> None:
+        self._limit_s = limit_ms / 1000
+        self._left_s = self._limit_s
+
+    def start(self) -> None:
+        """A new request begins, with the whole budget."""
+        self._left_s = self._limit_s
+
+    def search(self, compiled: Any, text: str) -> bool:
+        """As ``patterns.search``.
+
+        Raises:
+            BadRequest: the budget of the request is spent.
+        """
+        began = perf_counter()
+        found = patterns.search(compiled, text)
+        self._left_s -= perf_counter() - began
+        if self._left_s < 0:
+            raise BadRequest(
+                "filter: the regular expression takes too long: more than"
+                f" {self._limit_s * 1000:g} ms for one request"
+            )
+        return found
+
+
+def install(connection: apsw.Connection) -> RegexBudget:
+    """Register the functions on *connection*; the budget returned is theirs. For one thread."""
+    budget = RegexBudget()
+
+    def regex(pattern: str, flags: str, text: Any) -> bool:
+        return isinstance(text, str) and budget.search(patterns.compile(pattern, flags), text)
+
+    for name, function, count in (
+        ("fk_regex", regex, 3),
+        ("fk_modulo", meaning.modulo_is, 3),
+        ("fk_near", _near, 5),
+        ("fk_same", _same, 2),
+        ("fk_has", _has, 3),
+    ):
+        connection.create_scalar_function(name, function, count, deterministic=True)
+    return budget
+
+
+def _near(lat: Any, lon: Any, centre_lat: float, centre_lon: float, radius_km: float) -> bool:
+    return meaning.near(lat, lon, (centre_lat, centre_lon), radius_km)
+
+
+def _same(one: str, other: str) -> bool:
+    """Deep equality of two JSON texts."""
+    return meaning.same(orjson.loads(one), orjson.loads(other))
+
+
+def _has(elems: str, types: str | None, type_name: str) -> bool:
+    return meaning.has(orjson.loads(elems), orjson.loads(types) if types else None, type_name)

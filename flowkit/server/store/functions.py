@@ -60,13 +60,14 @@ def install(connection: apsw.Connection) -> RegexBudget:
     def regex(pattern: str, flags: str, text: Any) -> bool:
         return isinstance(text, str) and budget.search(patterns.compile(pattern, flags), text)
 
-    for name, function, count in (
+    functions: tuple[tuple[str, Any, int], ...] = (
         ("fk_regex", regex, 3),
         ("fk_modulo", meaning.modulo_is, 3),
         ("fk_near", _near, 5),
         ("fk_same", _same, 2),
         ("fk_has", _has, 3),
-    ):
+    )
+    for name, function, count in functions:
         connection.create_scalar_function(name, function, count, deterministic=True)
     return budget
 

@@ -1,0 +1,73 @@
+"""Results and refusals to ``Response``: the envelope, its bytes, and the headers of every answer.
+
+Source: protocol 3.2 (CORS, replay), 3.3 (envelope), 3.4 (errors), 3.6 (``pretty``, size).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from flowkit.errors import BadRequest, PlatformError
+from flowkit.protocol.envelope import Response, failure, success
+from flowkit.server.call import Result
+
+__all__ = ["HEADERS", "encoded", "envelope_of", "preflight", "refusal", "too_large"]
+
+HEADERS: Mapping[str, str] = {
+    "content-type": "application/json; charset=utf-8",
+    "cache-control": "no-store",
+    "access-control-allow-origin": "*",
+    "access-control-expose-headers": "X-Request-Id, X-Request-Replay, Retry-After",
+    "x-request-replay": "1",
+}
+"""The headers of every answer. ``x-request-replay`` says that a write with an ``X-Request-Id`` may
+be repeated (3.2): a client has to see it before it repeats its first write."""
+
+_PREFLIGHT = {
+    "access-control-allow-methods": "GET, POST, PUT, DELETE, MGET, MPUT",
+    "access-control-allow-headers": (
+        "X-Auth-Token, X-Auth-Account, Content-Type, Accept, Content-Encoding, X-Request-Id, "
+        "X-HTTP-Method-Override"
+    ),
+    "access-control-max-age": "86400",
+}
+
+
+def encoded(envelope: Mapping[str, Any], *, pretty: bool = False) -> bytes:
+    """An envelope as JSON text."""
+    return orjson.dumps(envelope, option=orjson.OPT_INDENT_2 if pretty else None)
+
+
+def envelope_of(result: Result, notes: Sequence[str]) -> dict[str, Any]:
+    """The envelope of a good answer."""
+    return success(
+        result.body,
+        status=result.status,
+        messages=notes,
+        references=result.references,
+        **result.head,
+    )
+
+
+def refusal(error: PlatformError, *, pretty: bool = False) -> Response:
+    """The answer that a refusal becomes; it may carry ``Retry-After``."""
+    headers = dict(HEADERS)
+    if error.retry_after_s is not None:
+        headers["retry-after"] = str(max(1, round(error.retry_after_s)))
+    return Response(error.status, headers, encoded(failure(error), pretty=pretty))
+
+
+def preflight(methods: Sequence[str]) -> Response:
+    """The answer to OPTIONS: what a browser of another origin may send here."""
+    headers = {**HEADERS, **_PREFLIGHT, "allow": ", ".join([*methods, "OPTIONS"])}
+    return Response(200, headers, encoded(success({})))
+
+
+def too_large(bytes_max: int) -> BadRequest:
+    """The refusal of an answer beyond its bound (3.6)."""
+    return BadRequest(
+        f"The answer is larger than {bytes_max // 1024 // 1024} MiB: use only or limit"
+    )

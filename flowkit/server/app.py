@@ -1,0 +1,254 @@
+"""The whole platform behind one function: ``App.handle(Request) -> Response``.
+
+HTTP, the embedded mode and the test kit all come through here; none of them is needed to test it.
+``handle`` never raises and always answers an envelope. It may be called from any thread or
+greenlet: everything that a request needs is in the request, and every request is one job of the
+store, with the credential looked up inside that job.
+
+Source: protocol 3 (HTTP API); the design page ("App.handle is the hinge").
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+
+from flowkit import limits
+from flowkit.errors import BadRequest, Forbidden, PlatformError, ServerError, UsageError
+from flowkit.protocol.envelope import Request, Response
+from flowkit.query.places import Places, zip_table
+from flowkit.server.answers import HEADERS, encoded, envelope_of, preflight, refusal, too_large
+from flowkit.server.auth import Credential, authenticate
+from flowkit.server.call import Call, Work, flag
+from flowkit.server.checking import check_object
+from flowkit.server.reading import read_json
+from flowkit.server.routes import Match, methods_at, resolve
+from flowkit.server.settings import Settings
+from flowkit.server.store.base import Reader, Store, Writer
+
+__all__ = ["App"]
+
+_LOG = logging.getLogger(__name__)
+_REQUEST_ID = re.compile(rf"[!-~]{{1,{limits.request_id_chars_max}}}")
+_OVERRIDES = ("GET", "MGET", "MPUT")
+
+
+def _clock_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A request that is ready for the store: its work, or the fault that a good caller is told."""
+
+    match: Match
+    call: Call
+    work: Work | None = None
+    fault: PlatformError | None = None
+
+
+class App:
+    """The platform on one store.
+
+    Args:
+        store: keeps everything; the app owns no other state.
+        settings: bounds and switches.
+        clock_ms: now, in milliseconds since 1970-01-01 UTC.
+        places: the table of postal codes; by default that of the package ``zipcodes``, if it is
+            there and the settings allow it.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings | None = None,
+        *,
+        clock_ms: Callable[[], int] = _clock_ms,
+        places: Places | None = None,
+    ) -> None:
+        self.store = store
+        self.settings = settings or Settings()
+        self._clock_ms = clock_ms
+        self._places = places or (zip_table() if self.settings.zip_lookup else None)
+
+    def handle(self, request: Request) -> Response:
+        """Answer *request*; whatever is wrong with it or with us becomes an envelope."""
+        pretty = False
+        try:
+            if request.method == "OPTIONS":
+                return preflight(methods_at(request.segments))
+            pretty = flag("pretty", request.params.get("pretty", "0"))
+            return self._answer(*_overridden(request), pretty=pretty)
+        except PlatformError as error:
+            if error.status >= 500:
+                _LOG.warning("%s %s: %s", request.method, request.path, error)
+            return refusal(error, pretty=pretty)
+        except UsageError as error:
+            return refusal(BadRequest(_filter_sentence(error)), pretty=pretty)
+        except Exception:  # noqa: BLE001 - the last stop: nothing may leave this function
+            request_id = request.headers.get("x-request-id", "")
+            if not _REQUEST_ID.fullmatch(request_id):
+                request_id = secrets.token_hex(8)
+            _LOG.exception("request %s failed: %s %s", request_id, request.method, request.path)
+            fault = (
+                f"The server failed to answer; its log has the reason under request {request_id}"
+            )
+            return refusal(ServerError(fault), pretty=pretty)
+
+    def close(self) -> None:
+        """Close the store, after what is under way there."""
+        self.store.close()
+
+    # One request, top to bottom
+
+    def _answer(self, request: Request, params: Mapping[str, Any], *, pretty: bool) -> Response:
+        ready = self._prepare(request, params)
+        if ready.match.route.writes and ready.fault is None:
+            return self._write(ready, pretty)
+        result = self.store.read(
+            lambda reader: self._run(ready, reader), timeout_s=self.settings.query_timeout_s
+        )
+        body = encoded(envelope_of(result, ready.call.notes), pretty=pretty)
+        if len(body) > self.settings.answer_bytes_max:
+            raise too_large(self.settings.answer_bytes_max)
+        return Response(result.status, HEADERS, body)
+
+    def _prepare(self, request: Request, params: Mapping[str, Any]) -> _Prepared:
+        """Everything that needs no store. A fault waits until the credential has been looked at."""
+        match = resolve(request.method, request.segments)
+        call = self._call(request, match, params)
+        try:
+            _check_size(request.body, match, self.settings)
+            return _Prepared(match, call, match.route.handler(call))
+        except PlatformError as error:
+            return _Prepared(match, call, fault=error)
+        except UsageError as error:
+            return _Prepared(match, call, fault=BadRequest(_filter_sentence(error)))
+
+    def _call(self, request: Request, match: Match, params: Mapping[str, Any]) -> Call:
+        def again(
+            method: str, segments: tuple[str, ...], params: Mapping[str, Any], body: Any
+        ) -> tuple[Call, Work]:
+            inner = resolve(method, (*request.segments[:2], *segments))
+            call = self._call(replace(request, body=b""), inner, params)
+            call.now_ms = outer.now_ms
+            call.set_body(body)
+            return call, inner.route.handler(call)
+
+        outer = Call(
+            request,
+            match.args,
+            params,
+            match.route.known,
+            match.typed,
+            self._clock_ms(),
+            self.settings,
+            self._places,
+            again,
+        )
+        return outer
+
+    def _run(self, ready: _Prepared, reader: Reader) -> Any:
+        """The part inside the store's job: who is asking, then the work."""
+        who = _authorised(reader, ready)
+        if ready.work is None:
+            raise ready.fault or ServerError("nothing to do")
+        return ready.work(reader, who)
+
+    def _write(self, ready: _Prepared, pretty: bool) -> Response:
+        """A write, or the repeated answer of one that was done already.
+
+        The answer is kept in the same commit as the write, so an answer that can be repeated and
+        a write that happened are one and the same thing.
+        """
+        request_id = _request_id(ready.call)
+
+        def job(writer: Writer) -> tuple[int, bytes]:
+            who = _authorised(writer, ready)
+            name = who.account.name
+            given = writer.answer(name, request_id) if request_id else None
+            if given is not None:
+                return given
+            result = self._run(ready, writer)
+            body = encoded(envelope_of(result, ready.call.notes), pretty=pretty)
+            if request_id:
+                writer.keep_answer(name, request_id, result.status, body)
+            return result.status, body
+
+        status, body = self.store.write(job)
+        return Response(status, HEADERS, body)
+
+
+def _overridden(request: Request) -> tuple[Request, Mapping[str, Any]]:
+    """Follow ``X-HTTP-Method-Override`` of a POST (3.5); the request and its query parameters.
+
+    With ``GET`` the body is an object of query parameters, which go before those in the address.
+    """
+    method = request.headers.get("x-http-method-override", "").strip().upper()
+    if request.method != "POST" or not method:
+        return request, request.params
+    if method not in _OVERRIDES:
+        raise BadRequest(f"X-HTTP-Method-Override: must be one of {', '.join(_OVERRIDES)}")
+    request = replace(request, method=method)
+    if method != "GET":
+        return request, request.params
+    if len(request.body) > limits.body_bytes_max:
+        raise _too_long(limits.body_bytes_max)
+    given = check_object(read_json(request.body)) if request.body.strip() else {}
+    return replace(request, body=b""), {**request.params, **given}
+
+
+def _check_size(body: bytes, match: Match, settings: Settings) -> None:
+    """Refuse a body over its bound; an array create has a larger one (12)."""
+    if len(body) <= settings.body_bytes_max:
+        return
+    is_array = match.route.array and body.lstrip()[:1] == b"["
+    most = settings.body_array_bytes_max if is_array else settings.body_bytes_max
+    if len(body) > most:
+        raise _too_long(most)
+
+
+def _too_long(bytes_max: int) -> BadRequest:
+    return BadRequest(f"body: is larger than {bytes_max} bytes", status=413)
+
+
+def _authorised(reader: Reader, ready: _Prepared) -> Credential:
+    """The credential of the request, which must be that of the account in the address."""
+    headers = ready.call.request.headers
+    account = ready.match.account
+    who = authenticate(reader, headers.get("x-auth-token"), account)
+    if headers.get("x-auth-account", account) != account:
+        raise Forbidden("X-Auth-Account: is not the account in the address")
+    return who
+
+
+def _request_id(call: Call) -> str | None:
+    """The name under which the answer is kept: the caller's id and what was asked.
+
+    The request itself is part of the name, so an id that is used twice for different requests
+    never answers one with the answer of the other.
+    """
+    given = call.request.headers.get("x-request-id")
+    if given is None:
+        return None
+    if not _REQUEST_ID.fullmatch(given):
+        raise BadRequest(
+            f"X-Request-Id: must be 1 to {limits.request_id_chars_max} visible ASCII characters"
+        )
+    asked = orjson.dumps([call.request.method, call.request.segments, dict(call.params)])
+    digest = hashlib.blake2b(asked + b"\n" + call.request.body, digest_size=16).hexdigest()
+    return f"{given} {digest}"
+
+
+def _filter_sentence(error: UsageError) -> str:
+    """A fault that only running a filter shows, such as a postal code that is not known."""
+    said = str(error)
+    return said if said.startswith("filter:") else f"filter: {said}"

@@ -1,0 +1,132 @@
+"""One request as the handlers see it, and what they give back.
+
+A handler works in two steps, because there is one writer for everybody. The handler itself is
+called first, outside the store: it reads and checks whatever can be checked without the store and
+returns its **work**, a function that then runs inside one job of the store, after the credential
+was found there.
+
+Source: protocol 3.3 (envelope), 3.6 (parameters), 0.2 (versions).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from flowkit.errors import BadRequest
+from flowkit.protocol.envelope import Request
+from flowkit.query.params import Query
+from flowkit.server.auth import Credential
+from flowkit.server.checking import NOTES_MAX, notes_for_unknown
+from flowkit.server.reading import read_json
+from flowkit.server.settings import Settings
+
+__all__ = ["Call", "Handler", "Result", "Work", "flag"]
+
+_UNREAD: Any = object()
+
+
+@dataclass(slots=True)
+class Result:
+    """What a work answers.
+
+    Attributes:
+        body: the ``body`` of the envelope.
+        status: 200, 201 or 207.
+        head: further members of ``head``: ``position``, ``plan`` …
+        references: ``head.references``.
+    """
+
+    body: Any
+    status: int = 200
+    head: dict[str, Any] = field(default_factory=dict)
+    references: dict[str, Any] = field(default_factory=dict)
+
+
+Work = Callable[[Any, Credential], Result]
+"""Runs in a job of the store; its first argument is a ``Reader``, or a ``Writer`` for a write."""
+
+
+@dataclass(slots=True)
+class Call:
+    """One request on its way.
+
+    Attributes:
+        request: as it came.
+        args: what stands in the address where the route has names: ``{"id": "f5a2…"}``.
+        params: the query parameters, from the address or from the body of an overridden GET.
+        known: the parameters that the route has.
+        typed: whether elements are typed by default (``v0.*``).
+        now_ms: the time of the request; the same for everything that it does.
+        settings: of the server.
+        places: the table of postal codes, or None.
+        again: hands another request of the same caller to its handler (for ``POST /batch``).
+        notes: sentences for ``head.messages``.
+    """
+
+    request: Request
+    args: Mapping[str, str]
+    params: Mapping[str, Any]
+    known: frozenset[str]
+    typed: bool
+    now_ms: int
+    settings: Settings
+    places: Any = None
+    again: Callable[..., tuple[Call, Work]] | None = None
+    notes: list[str] = field(default_factory=list)
+    _body: Any = _UNREAD
+
+    def body(self) -> Any:
+        """The decoded body; raises ``BadRequest`` if it is not what the strict parser takes."""
+        if self._body is _UNREAD:
+            self._body = read_json(self.request.body)
+        return self._body
+
+    def set_body(self, value: Any) -> None:
+        """Give a body that is decoded already."""
+        self._body = value
+
+    def query(self) -> Query:
+        """The parameters of this route as a query; the others become notes.
+
+        Raises:
+            BadRequest: one sentence per fault.
+        """
+        self.note(notes_for_unknown(sorted(set(self.params) - self.known), "a parameter here"))
+        taken = {
+            name: value
+            for name, value in self.params.items()
+            if name in self.known and name != "forget"
+        }
+        return Query.from_wire(taken)
+
+    def flag(self, name: str) -> bool:
+        """A boolean parameter that is no part of a query; False if absent."""
+        return flag(name, self.params[name]) if name in self.params else False
+
+    def note(self, notes: Iterable[str]) -> None:
+        """Add sentences to ``head.messages``, each once, up to a bound."""
+        for sentence in notes:
+            if sentence not in self.notes and len(self.notes) < NOTES_MAX:
+                self.notes.append(sentence)
+
+    def shows_types(self, query: Query) -> bool:
+        """Whether the answer carries typed elements (2.3)."""
+        return self.typed if query.hints is None else query.hints
+
+
+Handler = Callable[[Call], Work]
+"""One endpoint."""
+
+
+def flag(name: str, value: Any) -> bool:
+    """A boolean as 3.6 writes it: 0, 1, true, false in any case; an empty text counts as absent.
+
+    Raises:
+        BadRequest: it is none of them.
+    """
+    said = str(value).strip().lower() or "0"
+    if said not in ("0", "1", "true", "false"):
+        raise BadRequest(f"{name}: must be 0, 1, true or false")
+    return said in ("1", "true")

@@ -1,0 +1,148 @@
+"""The URL table: every method and path that the server answers, as data.
+
+Addresses are ``/v<digits>.<digits>/<account>/`` and one of the patterns below. A name in braces
+stands for one segment. The first segment and the number of segments decide the pattern, so a
+look-up is one step however long the table is. Trailing slashes are no segments.
+
+Source: protocol 3.5 (routes), 3.6 (parameters), 0.2 (versions), 3.4 (404 and 405).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from flowkit.errors import BadRequest, NotFound
+from flowkit.protocol.envelope import NOT_LOCATED
+from flowkit.server.call import Handler
+from flowkit.server.handlers import batch, drop, flow, identity
+
+__all__ = ["ROUTES", "Match", "Route", "methods_at", "resolve"]
+
+_VERSION = re.compile(r"v([0-9]{1,4})\.[0-9]{1,4}")
+
+EVERYWHERE = frozenset({"pretty"})
+READ = frozenset({"only", "refs"})
+FIND = frozenset({"filter", "limit", "start", "skip", "sort", "order", "only", "refs", "explain"})
+DROPS = frozenset({"hints", "positions"})
+FORGET = frozenset({"positions", "forget"})
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One row of the table.
+
+    Attributes:
+        method: ``GET POST PUT DELETE MGET MPUT``.
+        pattern: the address below the account.
+        handler: the endpoint.
+        writes: whether its work runs on the writer.
+        params: the query parameters that it has, beside ``pretty``.
+        array: whether its body may be an array create, with the larger bound.
+    """
+
+    method: str
+    pattern: str
+    handler: Handler
+    writes: bool = False
+    params: frozenset[str] = frozenset()
+    array: bool = False
+
+    @property
+    def known(self) -> frozenset[str]:
+        """Every parameter that the route has."""
+        return self.params | EVERYWHERE
+
+
+ROUTES: Sequence[Route] = (
+    Route("GET", "flow", flow.find, params=FIND),
+    Route("MGET", "flow", flow.read_many, params=READ),
+    Route("POST", "flow", flow.create, writes=True),
+    Route("MPUT", "flow", flow.update_many, writes=True),
+    Route("GET", "flow/{id}", flow.read, params=READ),
+    Route("PUT", "flow/{id}", flow.update, writes=True),
+    Route("DELETE", "flow/{id}", flow.delete, writes=True),
+    Route("PUT", "flow/{id}/{member}", flow.update_member, writes=True),
+    Route("GET", "drop", drop.find_by_path, params=FIND | DROPS | {"path"}),
+    Route("MGET", "drop", drop.find_in_flows, params=FIND | DROPS),
+    Route("POST", "drop", drop.create, writes=True, params=DROPS | READ, array=True),
+    Route("GET", "drop/{flow}", drop.find, params=FIND | DROPS),
+    Route("MGET", "drop/{flow}", drop.read_many, params=READ | DROPS),
+    Route("POST", "drop/{flow}", drop.create, writes=True, params=DROPS | READ, array=True),
+    Route("MPUT", "drop/{flow}", drop.update_many, writes=True, params=DROPS | READ),
+    Route("DELETE", "drop/{flow}", drop.clear, writes=True, params=FORGET),
+    Route("GET", "drop/{flow}/{id}", drop.read, params=READ | DROPS),
+    Route("PUT", "drop/{flow}/{id}", drop.update, writes=True, params=DROPS | READ),
+    Route("DELETE", "drop/{flow}/{id}", drop.delete, writes=True, params=FORGET),
+    Route("PUT", "drop/{flow}/{id}/{member}", drop.update_member, writes=True, params=DROPS),
+    Route("GET", "identity", identity.find, params=FIND),
+    Route("MGET", "identity", identity.read_many, params=READ),
+    Route("POST", "identity", identity.refuse),
+    Route("MPUT", "identity", identity.update_many, writes=True),
+    Route("GET", "identity/{id}", identity.read, params=READ),
+    Route("PUT", "identity/{id}", identity.update, writes=True),
+    Route("DELETE", "identity/{id}", identity.refuse),
+    Route("PUT", "identity/{id}/{member}", identity.update_member, writes=True),
+    Route("POST", "batch", batch.run),
+)
+"""Every route of this server."""
+
+_BY_SHAPE: dict[tuple[str, int], dict[str, Route]] = {}
+for _route in ROUTES:
+    _parts = _route.pattern.split("/")
+    _BY_SHAPE.setdefault((_parts[0], len(_parts)), {})[_route.method] = _route
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A request's place in the table.
+
+    Attributes:
+        route: the row.
+        account: the account in the address.
+        typed: whether the version shows typed elements by default.
+        args: the segments where the pattern has names.
+    """
+
+    route: Route
+    account: str
+    typed: bool
+    args: Mapping[str, str]
+
+
+def resolve(method: str, segments: Sequence[str]) -> Match:
+    """The route of a request.
+
+    Raises:
+        NotFound: there is no such address.
+        BadRequest: with status 405, the address has other methods.
+    """
+    version, account, *rest = segments if len(segments) > 2 else ("", "", "")
+    major = _VERSION.fullmatch(version)
+    by_method = _BY_SHAPE.get((rest[0], len(rest))) if major else None
+    if by_method is None or major is None:
+        raise NotFound(NOT_LOCATED)
+    route = by_method.get(method)
+    if route is None:
+        allowed = ", ".join(by_method)
+        raise BadRequest(
+            f"{method[:16]} is not a method of this address, it has {allowed}", status=405
+        )
+    names = route.pattern.split("/")
+    args = {name[1:-1]: given for name, given in zip(names, rest, strict=True) if name[0] == "{"}
+    return Match(route, account, int(major[1]) == 0, args)
+
+
+def methods_at(segments: Sequence[str]) -> list[str]:
+    """The methods of an address, for OPTIONS; all of them are allowed to be asked about.
+
+    Raises:
+        NotFound: there is no such address.
+    """
+    if len(segments) < 3 or not _VERSION.fullmatch(segments[0]):
+        raise NotFound(NOT_LOCATED)
+    by_method = _BY_SHAPE.get((segments[2], len(segments) - 2))
+    if by_method is None:
+        raise NotFound(NOT_LOCATED)
+    return list(by_method)

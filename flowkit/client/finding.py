@@ -72,7 +72,11 @@ def one_id(given: Any) -> str:
         raise UsageError(
             f"{given!r} is a path, not an id", hint=f"find(mem.path == {given!r}), api.drop(path)"
         )
-    if not given or not given.isprintable() or any(mark in given for mark in " /?#%'\"()<>=&|"):
+    if (
+        given in ("", ".", "..")
+        or not given.isprintable()
+        or any(mark in given for mark in " /?#%'\"()<>=&|")
+    ):
         raise UsageError(
             f"{given!r} is not an id",
             hint="a raw filter goes as find(filter='…') or find_many('…')",

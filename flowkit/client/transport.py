@@ -2,8 +2,9 @@
 
 ``HttpTransport`` has two paths. The *lean* one writes the request itself and parses the answer
 with geventhttpclient's parser, over connections of its own (``pool.py``, ``wire.py``); in a thread
-with a gevent hub its sockets are cooperative, patched or not. The *full* one goes through ``requests``
-(``stock.py``): behind a proxy, under eventlet, and for a session that is not the one we made.
+with a gevent hub its sockets are cooperative, patched or not. The *full* one goes through
+``requests`` (``stock.py``): behind a proxy, under eventlet, and for a session that is not the one
+we made.
 
 Neither follows redirects, keeps cookies, or repeats a request that may have been acted upon.
 Retrying, pacing and reading the envelope are the caller's.

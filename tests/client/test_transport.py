@@ -107,10 +107,12 @@ class TestContract(TransportContract):
 
     @pytest.fixture
     def transport(self, open_transport, serve):
+        """A transport of either path, to a server of the test's own."""
         return open_transport(serve(echo).url)
 
     @pytest.fixture
     def request_200(self):
+        """What that server answers with 200."""
         return GET
 
 

@@ -1,7 +1,7 @@
 """What every transport does, whatever carries the request.
 
-A subclass gives two fixtures: ``transport``, and ``request_200``, a request that is answered with 200
-and a JSON body.
+A subclass gives two fixtures: ``transport``, and ``request_200``, a request that is answered with
+200 and a JSON body.
 """
 
 from __future__ import annotations

@@ -47,6 +47,7 @@ def ca_path(authority, tmp_path_factory):
 
 
 def server_context(authority, name="127.0.0.1", client_authority=None):
+    """The server's side of TLS for *name*; asks for a certificate if it is told whose."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(name).configure_cert(context)
     if client_authority is not None:
@@ -76,6 +77,7 @@ def slowly(asked):
 
 
 def wait_until(is_true, timeout_s=5.0):
+    """Give the server's threads room until something holds."""
     until = time.monotonic() + timeout_s
     while not is_true():
         assert time.monotonic() < until, "it never came true"
@@ -225,6 +227,7 @@ def test_under_eventlet_the_stock_adapter_serves(serve, ca_path):
 
 
 def context_for(ca_path):
+    """A context as a user makes one."""
     return ssl.create_default_context(cafile=ca_path)
 
 
@@ -283,7 +286,7 @@ def test_a_certificate_that_does_not_fit_ends_in_a_connect_error(
     if where == "full":
         transport.session.auth = ("user", "pass")
 
-    with pytest.raises(ConnectError, match="(?i)certificate"):
+    with pytest.raises(ConnectError, match=r"(?i)certificate"):
         in_place(where, lambda: transport.send(GET, timeout_s=5))
 
     assert server.asked == []

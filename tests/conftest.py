@@ -2,8 +2,33 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from flowkit.testing import Platform
 
 # A loaded machine is slow now and then; pytest-timeout catches what really hangs.
 settings.register_profile("gate", deadline=None, max_examples=100)
 settings.load_profile("gate")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_set_from_outside() -> None:
+    """The environment of whoever runs the tests does not set flowkit up."""
+    for name in [name for name in os.environ if name.startswith("FLOWKIT_")]:
+        if name != "FLOWKIT_CRASH_ROUNDS":
+            del os.environ[name]
+
+
+@pytest.fixture(scope="module")
+def platform() -> Iterator[Platform]:
+    """A platform in this process, with both doors; shared by the tests of a module."""
+    from flowkit.testing import Platform
+
+    with Platform() as opened:
+        yield opened

@@ -1,0 +1,219 @@
+"""The command line: ``flowkit serve``, ``flowkit token rotate``, ``flowkit demo``.
+
+A command says what is wrong in one sentence and ends with code 2 for a wrong call or setting, 1 for
+what went wrong after that, 0 otherwise, a stop by signal included. A traceback is a defect.
+
+A setting comes from its flag, else from the environment (``FLOWKIT_DATA``, ``FLOWKIT_PORT`` …),
+else from the default. ``FLOWKIT_HOST``, ``FLOWKIT_ACCOUNT`` and ``FLOWKIT_TOKEN`` say where a
+*client* goes and do not change where a server listens.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from flowkit import __version__
+from flowkit.errors import FlowKitError, UsageError
+from flowkit.server.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flowkit.server.serve import Server
+    from flowkit.server.store.base import Store
+
+__all__ = ["cli"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@click.group(context_settings=_CONTEXT)
+@click.version_option(__version__, message="flowkit %(version)s")
+def cli() -> None:
+    """Streams of device data: a self-hosted platform, and a filter language to ask it.
+
+    Start with `flowkit demo`, or `flowkit serve` for a platform that keeps its data.
+    """
+
+
+def _data_and_account(command: F) -> F:
+    """The two flags that say which account in which folder."""
+    account = click.option(
+        "--account", metavar="NAME", help="The account [default: flowkit]; made at its first start."
+    )
+    data = click.option(
+        "--data",
+        metavar="DIR",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="The data folder [FLOWKIT_DATA, default: ./flowkit-data]; made if it is not there.",
+    )
+    return data(account(command))
+
+
+@cli.command()
+@_data_and_account
+@click.option("--host", metavar="ADDRESS", help="Where to listen [default: 127.0.0.1].")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    help="The port [FLOWKIT_PORT, default: 8080]; 0 takes a free one.",
+)
+@click.option(
+    "--save-profile",
+    metavar="NAME",
+    help="Write URL, account and token to this profile, for `flowkit.connect(NAME)`.",
+)
+def serve(save_profile: str | None, **flags: Any) -> None:
+    """Run a platform until Ctrl-C or SIGTERM.
+
+    The first start makes the account and prints its master token, this once. Requests under way are
+    given ten seconds to end when it is stopped; a second Ctrl-C does not wait.
+    """
+    if find_spec("re2") is None:  # else the first regex of a filter would find that out
+        raise ModuleNotFoundError("no regular expressions", name="re2")
+    with _one_sentence():
+        from flowkit.server.serve import serve as run
+
+        def save(server: Server) -> list[str]:
+            return [_save_profile(save_profile, server)] if save_profile else []
+
+        run(_settings(flags), say=_say, on_open=save)
+
+
+@cli.group()
+def token() -> None:
+    """The master token of an account."""
+
+
+@token.command()
+@_data_and_account
+@click.option("--save-profile", metavar="NAME", help="Write the new token to this profile, too.")
+def rotate(save_profile: str | None, **flags: Any) -> None:
+    """Replace the master token by a new one and print it.
+
+    The old one stops working at once. The data folder must not be in use: stop its server first.
+    """
+    with _one_sentence():
+        from flowkit.server.auth import rotate as rotate_token
+
+        settings = _settings(flags)
+        with _opened(settings) as store:
+            secret = rotate_token(store, settings.account)
+        _say(secret)
+        if save_profile:
+            from flowkit.client.credentials import save_profile as save
+
+            host = _profile(save_profile).host or f"http://{settings.host}:{settings.port}"
+            path = save(save_profile, host, settings.account, secret)
+            click.echo(f"profile {save_profile!r} saved in {path}", err=True)
+
+
+@cli.command()
+@click.option("--keep", is_flag=True, help="Leave the server running at the end, until Ctrl-C.")
+def demo(keep: bool) -> None:
+    """Load a real week of earthquakes into a fresh platform and ask it things.
+
+    Uses a temporary folder, which is removed at the end.
+    """
+    with _one_sentence():
+        from flowkit.demo import run
+
+        run(keep=keep, say=_say)
+
+
+def _say(line: str) -> None:
+    """Print a line at once, also into a pipe."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _settings(flags: dict[str, Any]) -> Settings:
+    return Settings.load(flags, environ=os.environ)
+
+
+@contextmanager
+def _opened(settings: Settings) -> Iterator[Store]:
+    """The store of an existing data folder."""
+    from flowkit.server.serve import open_data
+
+    if not settings.data.is_dir():
+        raise UsageError(
+            f"there is no data folder {settings.data}",
+            hint="name the one of the server with --data",
+        )
+    store = open_data(settings)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def _save_profile(name: str, server: Server) -> str:
+    """Write the profile of a server that is about to answer.
+
+    After the first start the token is known only as a hash: then the profile must hold it already.
+    """
+    from flowkit.client.credentials import save_profile
+    from flowkit.server.auth import hash_secret
+
+    secret = server.first_token
+    if secret is None:
+        known = _profile(name).token
+        if known is not None:
+            hashed = hash_secret(known)
+            owner = server.store.read(lambda reader: reader.credential(hashed))
+            secret = known if owner is not None and owner.name == server.account else None
+    if secret is None:
+        raise UsageError(
+            f"the token of account {server.account!r} is kept only as a hash, so the profile "
+            f"{name!r} cannot be written",
+            hint=f"make a new token: flowkit token rotate --save-profile {name}",
+        )
+    path = save_profile(name, server.url, server.account, secret)
+    return f"  profile  {name!r} in {path}"
+
+
+def _profile(name: str) -> Any:
+    """The stored profile, an empty one if there is none; the environment is not asked."""
+    from flowkit.client.credentials import Profile, find_profile, profiles_path
+
+    places = {key: os.environ[key] for key in ("XDG_CONFIG_HOME",) if key in os.environ}
+    if not profiles_path().exists():
+        return Profile()
+    try:
+        return find_profile(name, environ=places)[0]
+    except UsageError:
+        return Profile()
+
+
+@contextmanager
+def _one_sentence() -> Iterator[None]:
+    """Turn what can go wrong into one sentence on stderr and an exit code."""
+    try:
+        yield
+    except UsageError as error:
+        _fail(str(error), code=2)
+    except FlowKitError as error:
+        _fail(str(error), code=1)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        _fail(str(error), code=1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _fail(sentence: str, *, code: int) -> None:
+    click.echo(f"flowkit: {sentence}", err=True)
+    sys.exit(code)

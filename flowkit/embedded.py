@@ -1,0 +1,216 @@
+"""The platform in the same process: an ``API`` with no socket, no port and no server to start.
+
+It is the same application on the same store as behind ``flowkit serve``; only the way of a request
+is shorter. It works from plain threads and from greenlets, patched or not: who waits for the store
+lets the other greenlets of its thread run.
+
+The owner in the process needs no token of the account: a secret that is made for this process
+alone, never leaves its memory and ends with it, opens the account beside its master token. To serve
+a folder that was made here, make a token with ``flowkit token rotate``.
+
+Source: the issue, section 4; the design page ("App.handle is the hinge").
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from flowkit.client.credentials import Token
+from flowkit.errors import DeadlineExceeded, PlatformError, ServerError, UsageError
+from flowkit.protocol.envelope import Request, Response
+from flowkit.server.app import App
+from flowkit.server.auth import ensure_account, hash_secret, mint_secret
+from flowkit.server.exchange import Application, refusal
+from flowkit.server.serve import clock_ms, open_data
+from flowkit.server.settings import Settings
+from flowkit.server.store.base import Account, Reader, Store, Writer
+
+if TYPE_CHECKING:
+    from flowkit.client.api import API
+
+__all__ = ["AppTransport", "EmbeddedPlatform", "embedded"]
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+
+def embedded(path: str | PathLike[str] | None = None, *, account: str = "flowkit") -> API:
+    """An ``API`` on a platform in this process.
+
+    Closing the API (``with embedded() as api``) closes the platform.
+
+    Args:
+        path: the data folder, made if it is not there; it keeps its data, and a second process that
+            wants it is refused. Without one a private temporary folder is used: not synced to the
+            disk, and removed on close or when the interpreter ends.
+        account: the name of the account.
+
+    Raises:
+        SettingsError: the folder is in use or cannot be used; the account cannot have that name.
+    """
+    from flowkit.client.api import API
+
+    platform = EmbeddedPlatform(path, account=account)
+    return API(platform.token, transport=AppTransport(platform.app, on_close=platform.close))
+
+
+class AppTransport:
+    """A ``Transport`` (``flowkit.client.transport``) that calls an application directly.
+
+    Args:
+        app: the application.
+        on_close: called by the first ``close()``.
+    """
+
+    def __init__(self, app: Application, *, on_close: Callable[[], object] | None = None) -> None:
+        self._app: Application | None = app
+        self._on_close = on_close
+
+    def send(self, request: Request, *, timeout_s: float) -> Response:
+        """The application's answer, whatever its status.
+
+        *timeout_s* is not enforced while the application works, which has bounds of its own (a
+        query may run ``limits.query_timeout_s``): there is no network that could be slow.
+
+        Raises:
+            UsageError: the transport is closed.
+            DeadlineExceeded: *timeout_s* is up before anything was done.
+        """
+        app = self._app
+        if app is None:
+            raise UsageError("this API is closed", hint="make a new one with embedded()")
+        if timeout_s <= 0:
+            raise DeadlineExceeded("the time was up before the request was made")
+        try:
+            return app.handle(request)
+        except PlatformError as error:
+            return refusal(error)
+        except Exception:  # noqa: BLE001 - a fault of the platform is an answer, as over HTTP
+            _log.exception("a request failed")
+            return refusal(ServerError("the platform failed at this request; the log says why"))
+
+    def close(self) -> None:
+        """Let go of the application; further requests are refused. May be called twice."""
+        self._app = None
+        on_close, self._on_close = self._on_close, None
+        if on_close is not None:
+            on_close()
+
+
+class EmbeddedPlatform:
+    """A store and an application in this process, and a secret for its owner.
+
+    Args:
+        path: the data folder, None for a temporary one.
+        account: the name of the account.
+        clock: now, in milliseconds since 1970-01-01 UTC.
+
+    Attributes:
+        app: the application.
+        store: its store.
+        token: account and secret; the secret opens this platform in this process only.
+        folder: the data folder.
+        is_closed: whether ``close`` has run.
+
+    Raises:
+        SettingsError: as ``embedded``.
+    """
+
+    def __init__(
+        self,
+        path: str | PathLike[str] | None = None,
+        *,
+        account: str = "flowkit",
+        clock: Callable[[], int] = clock_ms,
+    ) -> None:
+        temporary = path is None
+        self.folder = Path(tempfile.mkdtemp(prefix="flowkit-") if path is None else path)
+        try:
+            self.settings = Settings(
+                data=self.folder, account=account, synchronous="OFF" if temporary else "FULL"
+            )
+            opened = open_data(self.settings, clock)
+            try:
+                owner, _ = ensure_account(opened, account)
+            except BaseException:
+                opened.close()
+                raise
+        except BaseException:
+            if temporary:
+                _remove(self.folder)
+            raise
+        secret = mint_secret()
+        self.store: Store = _OwnedStore(opened, owner, hash_secret(secret))
+        self.app = App(self.store, self.settings, clock_ms=clock)
+        self.token = Token(account, secret)
+        self._temporary = temporary
+        self.is_closed = False
+        # Not on garbage collection, which may run in the store's own threads: they would wait for
+        # themselves.
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        """Close the store; a temporary folder is removed. May be called twice.
+
+        The interpreter's end closes it, too, if nobody has.
+        """
+        if self.is_closed:
+            return
+        self.is_closed = True
+        atexit.unregister(self.close)
+        self.app.close()
+        if self._temporary:
+            _remove(self.folder)
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+class _OwnedStore:
+    """A store in which one more secret, kept in memory, opens one account."""
+
+    def __init__(self, store: Store, owner: Account, secret_hash: bytes) -> None:
+        self._store = store
+        self.owner = owner
+        self.secret_hash = secret_hash
+
+    def read(self, job: Callable[[Reader], T], *, timeout_s: float | None = None) -> T:
+        """As the store's."""
+        return self._store.read(lambda reader: job(_Owned(reader, self)), timeout_s=timeout_s)
+
+    def write(self, job: Callable[[Writer], T]) -> T:
+        """As the store's."""
+        return self._store.write(lambda writer: job(_Owned(writer, self)))
+
+    def close(self) -> None:
+        """As the store's."""
+        self._store.close()
+
+
+class _Owned:
+    """A transaction that knows the owner's secret; everything else is the transaction's own."""
+
+    __slots__ = ("_store", "_transaction")
+
+    def __init__(self, transaction: Any, store: _OwnedStore) -> None:
+        self._transaction = transaction
+        self._store = store
+
+    def credential(self, secret_hash: bytes) -> Account | None:
+        """The owner for the owner's secret, else what the store says."""
+        if secret_hash == self._store.secret_hash:
+            return self._store.owner
+        found: Account | None = self._transaction.credential(secret_hash)
+        return found
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transaction, name)

@@ -1,0 +1,247 @@
+"""A server as one thing that starts and stops: data folder, account, application, socket.
+
+``Server`` is for programs, ``serve`` for the command line: it prints what a user needs and waits
+for a signal. The server runs on threads of its own, so the main thread only sleeps until one comes.
+
+A stop ends as the issue says: no new connections, requests under way get 10 seconds, then the store
+is closed. A second signal does not wait for them; a third one kills.
+
+Source: the issue, section 4.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import signal
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+from flowkit import __version__
+from flowkit.errors import SettingsError
+from flowkit.green import NativeQueue
+from flowkit.server.app import App
+from flowkit.server.auth import ensure_account
+from flowkit.server.exchange import Bounds
+from flowkit.server.http import HttpServer
+from flowkit.server.settings import Settings
+from flowkit.server.store.base import Store
+from flowkit.server.store.sqlite import open_store
+
+__all__ = ["Server", "bounds_of", "clock_ms", "open_data", "serve"]
+
+Say = Callable[[str], object]
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def clock_ms() -> int:
+    """Now, in milliseconds since 1970-01-01 UTC."""
+    return time.time_ns() // 1_000_000
+
+
+def open_data(settings: Settings, clock: Callable[[], int] = clock_ms) -> Store:
+    """The store in the data folder, which is made if it is not there.
+
+    Raises:
+        SettingsError: the folder cannot be used, or another process uses it.
+    """
+    try:
+        return open_store(
+            settings.data,
+            synchronous=settings.synchronous,
+            clock_ms=clock,
+            query_timeout_s=settings.query_timeout_s,
+            answer_bytes_max=settings.answer_bytes_max,
+        )
+    except OSError as error:
+        raise SettingsError(
+            f"the data folder {settings.data} cannot be used: {error.strerror or error}",
+            hint="name another one with --data",
+        ) from error
+
+
+def bounds_of(settings: Settings) -> Bounds:
+    """The bounds that the settings ask for."""
+    return Bounds(
+        body_bytes_max=settings.body_bytes_max,
+        body_array_bytes_max=settings.body_array_bytes_max,
+    )
+
+
+class Server:
+    """A platform behind HTTP.
+
+    Opening takes the data folder and the port, and makes the account at the first start; requests
+    are answered between ``start()`` and ``stop()``. As a context it starts and stops by itself.
+
+    Args:
+        settings: where the data is, where to listen, whose account.
+        bounds: time-outs and sizes other than the usual ones.
+
+    Attributes:
+        url: where it answers.
+        account: the name of the account.
+        first_token: the master token if this is the account's first start, else None: only a hash
+            of it is kept.
+
+    Raises:
+        SettingsError: the data folder or the address cannot be had; the message says why.
+    """
+
+    def __init__(self, settings: Settings, *, bounds: Bounds | None = None) -> None:
+        self.settings = settings
+        self.store = open_data(settings)
+        self.app = App(self.store, settings, clock_ms=clock_ms)
+        try:
+            # The port first: a token that is made and then never shown would be lost.
+            self._http = _listening(self.app, settings, bounds or bounds_of(settings))
+            account, self.first_token = ensure_account(self.store, settings.account)
+        except BaseException:
+            self.app.close()
+            raise
+        self._closed = False
+        self.account = account.name
+        self.url = self._http.url
+
+    def start(self) -> None:
+        """Begin to answer; returns at once."""
+        self._http.start()
+
+    def stop(self, grace_s: float | None = None) -> None:
+        """Stop and close everything; a second call does nothing.
+
+        Requests under way get *grace_s* seconds to end (default 10).
+        """
+        if not self._closed:
+            self._http.begin_stop(grace_s)
+            self._close()
+
+    def run(self, ready: Callable[[], object] = bool) -> None:
+        """Answer until SIGINT or SIGTERM, then stop. For the main thread only.
+
+        *ready* is called once signals are heeded and requests answered; an error of it ends the
+        run at once.
+        """
+        events: Any = NativeQueue()
+        before = {number: signal.signal(number, _putting(events)) for number in _SIGNALS}
+        try:
+            self._http.on_stopped(lambda: events.put(None))
+            self.start()
+            ready()
+            while events.get() is not None:
+                self._http.begin_stop()  # asked for a second time, it waits for nothing
+                if self._http.is_stopping_at_once:
+                    _restore(before)
+        except BaseException:
+            self._http.begin_stop(0)
+            raise
+        finally:
+            self._close()
+            _restore(before)
+
+    def _close(self) -> None:
+        self._closed = True
+        self._http.wait_stopped()
+        self.app.close()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+def serve(
+    settings: Settings, *, say: Say = print, on_open: Callable[[Server], list[str]] | None = None
+) -> None:
+    """Run a server until a signal ends it, and say what its user needs to know.
+
+    Args:
+        settings: as for ``Server``.
+        say: gets each line.
+        on_open: called with the server before it answers; returns further lines to say. What it
+            raises ends the start.
+
+    Raises:
+        SettingsError: as ``Server``.
+    """
+    server = Server(settings)
+    try:
+        more = on_open(server) if on_open is not None else []
+    except BaseException:
+        server.stop(0)
+        for line in _token_lines(server):  # it was made and is never shown again
+            say(line)
+        raise
+
+    def greet() -> None:
+        for line in [*banner(server), *more, "  stop     Ctrl-C"]:
+            say(line)
+
+    server.run(greet)
+    say("flowkit has stopped.")
+
+
+def _token_lines(server: Server) -> list[str]:
+    if server.first_token is None:
+        return []
+    return [
+        f"  token    {server.first_token}",
+        "           the master token, shown this once: only a hash of it is kept",
+    ]
+
+
+def banner(server: Server) -> list[str]:
+    """What is said at the start, line by line."""
+    lines = [
+        f"flowkit {__version__} answers at {server.url}",
+        f"  account  {server.account}",
+        f"  data     {os.path.abspath(server.settings.data)}",
+    ]
+    lines += _token_lines(server)
+    if not _is_loopback(server.settings.host):
+        lines.append(
+            f"  warning  {server.settings.host} can be reached from other machines and there is no "
+            "TLS here: tokens travel in the clear unless a TLS proxy stands in front"
+        )
+    return lines
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def _listening(app: App, settings: Settings, bounds: Bounds) -> HttpServer:
+    try:
+        return HttpServer(app, settings.host, settings.port, bounds=bounds)
+    except OSError as error:
+        raise SettingsError(
+            f"cannot listen on {settings.host} port {settings.port}: {error.strerror or error}",
+            hint="name another one with --host or --port; --port 0 takes a free one",
+        ) from error
+
+
+def _putting(events: Any) -> Callable[[int, object], None]:
+    """A signal handler that only puts the number into a queue, which is safe at any moment."""
+
+    def handler(number: int, _frame: object) -> None:
+        events.put(number)
+
+    return handler
+
+
+def _restore(handlers: dict[signal.Signals, Any]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from flowkit.client.transport import HttpTransport
 from flowkit.demo import earthquakes, tour
 from flowkit.demo.server import DemoServer, demo_server
 from flowkit.query import mem
@@ -79,8 +80,8 @@ def _show_find_by_path(api: API, say: Say) -> None:
 
 def _show_compositions(server: DemoServer, say: Say) -> None:
     say(
-        f"3. A composition of dependent queries: the flows, the {tour.STRONGEST} strongest events of"
-        f" each,\n   the neighbours of those within {tour.NEAR_KM} km. Every request waits"
+        f"3. A composition of dependent queries: the flows, the {tour.STRONGEST} strongest events"
+        f" of each,\n   the neighbours of those within {tour.NEAR_KM} km. Every request waits"
         f" {LATENCY_S * 1000:.0f} ms more than it has to,\n   as if the server were far away.\n"
     )
     ways: dict[str, Callable[[API], tour.Neighbours]] = {
@@ -90,8 +91,8 @@ def _show_compositions(server: DemoServer, say: Say) -> None:
     }
     results, first = [], 0.0
     for name, compose in ways.items():
-        with server.connect() as api:
-            api.transport = tour.SlowTransport(api.transport, LATENCY_S)
+        distant = tour.SlowTransport(HttpTransport(server.url), LATENCY_S)
+        with server.connect(distant) as api:
             start = time.perf_counter()
             results.append(compose(api))
             taken = time.perf_counter() - start

@@ -14,6 +14,7 @@ from typing import IO
 
 from flowkit.client.api import API
 from flowkit.client.credentials import Token
+from flowkit.client.transport import Transport
 from flowkit.errors import ConnectError
 
 __all__ = ["DemoServer", "demo_server"]
@@ -28,9 +29,9 @@ class DemoServer:
     url: str
     credentials: Token
 
-    def connect(self) -> API:
-        """An API on the server, over HTTP like any other."""
-        return API(self.credentials, host=self.url)
+    def connect(self, transport: Transport | None = None) -> API:
+        """An API on the server, over HTTP like any other unless *transport* says how."""
+        return API(self.credentials, host=self.url, transport=transport)
 
 
 @contextmanager

@@ -53,29 +53,28 @@ NAME_SIGNS = frozenset("_$")
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|([\s\S]))")
 _ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 WORDS: dict[str, Literal] = {"true": True, "false": False, "null": None}
-_HINTS = {
-    "=": "equality is ==",
-    "&": "and is written &&",
-    "|": "or is written ||",
-    "!": "not is written NOT",
+_WORD_HINTS = {
     "and": "and is written &&",
     "AND": "and is written &&",
     "or": "or is written ||",
     "OR": "or is written ||",
     "not": "not is written NOT",
     "in": "write IN [1,2]",
+    "exists": "keywords are upper case",
+    "contains": "keywords are upper case",
+    "within": "keywords are upper case",
+}
+_SIGN_HINTS = {
+    "=": "equality is ==",
+    "&": "and is written &&",
+    "|": "or is written ||",
+    "!": "not is written NOT",
     "\u00a0": "this is a no-break space, write a plain one",
     '"': "the string has no end",
     "'": "the string has no end",
     "\u201c": "quotes are \" or '",
     "\u2018": "quotes are \" or '",
     "/": "a regular expression follows =~ or MATCHES",
-    "True": "write true",
-    "False": "write false",
-    "None": "write null",
-    "exists": "keywords are upper case",
-    "contains": "keywords are upper case",
-    "within": "keywords are upper case",
 }
 
 
@@ -96,10 +95,11 @@ def offset_of(text: str, at: int) -> int:
 
 def hint_for(lexeme: str) -> str | None:
     """What to write instead of *lexeme*, if it is a known slip."""
-    lexeme = lexeme.removeprefix(_JUNK)
-    if lexeme.startswith("=~"):
-        return "write =~ /pattern/, a slash inside as \\/"
-    return _HINTS.get(lexeme.partition(".")[0]) or _HINTS.get(lexeme[:1])
+    if not lexeme.startswith(_JUNK):
+        return _WORD_HINTS.get(lexeme)
+    if lexeme.startswith("=~", 1):
+        return "write =~ /pattern/ in one line, a slash inside as \\/"
+    return _SIGN_HINTS.get(lexeme[1])
 
 
 def number(lexeme: str) -> int | float:

@@ -91,7 +91,7 @@ def literal(value: Any) -> Literal:
         return text(str.__str__(value))
     if isinstance(value, (datetime, timedelta)):
         return _whole(_milliseconds(value))
-    if type(value).__name__ == "bool_" and type(value).__module__ == "numpy":
+    if type(value).__name__ in ("bool", "bool_") and type(value).__module__ == "numpy":
         return bool(value)
     return number(value)
 
@@ -261,7 +261,7 @@ def dotted(name: str) -> Path:
     if not all(path):
         raise FilterError(
             f"{shown(name)} names no member: a part of it is empty",
-            hint="a name with dots of its own: mem['elems', 'a.b']",
+            hint="a name with dots of its own is one step: mem['elems', 'a.b'], elems[\"a.b\"]",
         )
     return path
 

@@ -125,13 +125,12 @@ def _filter(name: str, value: Any) -> Filter:
 
 
 def _count(name: str, value: Any, most: int) -> int:
-    if isinstance(value, str) and _WHOLE.fullmatch(value):
-        value = int(value)
-    if type(value) is not int or value < 0:
+    count = int(value) if isinstance(value, str) and _WHOLE.fullmatch(value) else value
+    if type(count) is not int or count < 0:
         raise _Fault(f"{name}: a whole number from 0 is needed, not {normal.shown(value)}")
-    if value > most:
-        raise _Fault(f"{name}: {value} is more than the most allowed, {most}")
-    return value
+    if count > most:
+        raise _Fault(f"{name}: {normal.shown(count)} is more than the most allowed, {most}")
+    return count
 
 
 def _start(name: str, value: Any) -> int:

@@ -129,7 +129,11 @@ class _Reader:
             return Everything()
         found = self.disjunction()
         if self.lexemes[self.at]:
-            self.fail("expected && or || or the end")
+            after = self.lexemes[self.at - 1]
+            slash = "/" in after and after.startswith(("=~", "MATCHES"))
+            self.fail(
+                "expected && or || or the end", "a slash in a pattern is \\/" if slash else None
+            )
         return chains.bounded(found) if self.compound else found
 
     def disjunction(self) -> Filter:
@@ -196,7 +200,8 @@ class _Reader:
         if lexeme.startswith("=~"):
             self.at += 1
             return Regex(path, *self.pattern(lexeme))
-        return self.fail("expected an operator after the member")
+        problem = "expected an operator after the member"
+        return self.fail(problem, hint_for(lexeme) or hint_for(self.lexemes[self.at - 1]))
 
     def comparison(self, path: Path, op: str) -> Filter:
         self.at += 1
@@ -207,6 +212,8 @@ class _Reader:
 
     def exists(self) -> Filter:
         self.at += 1
+        if self.lexemes[self.at] == "(":
+            self.fail("expected a member", "write EXISTS a")
         return Exists(self.member())
 
     def has(self) -> Filter:
@@ -272,6 +279,8 @@ class _Reader:
             found: Any = self.zip_code(lexeme[lexeme.index("=") + 1 :].lstrip())
             self.at += 1
         else:
+            if lexeme == "ZIP":
+                self.fail("expected a postal code", "write [ZIP=11201]")
             latitude = self.number_of()
             self.expect(",", "expected a comma and the longitude")
             pair = (latitude, self.number_of())
@@ -356,7 +365,10 @@ class _Reader:
             segments = self.word_segments(lexeme)
             self.at += 1
         elif lexeme != "[":
-            self.fail("expected a member" if lexeme else "the filter ends where a rule is expected")
+            if not lexeme:
+                self.fail("the filter ends where a rule is expected")
+            turned = lexeme[0] in DIGITS or lexeme[0] in QUOTES
+            self.fail("expected a member", "the member comes first: a == 1" if turned else None)
         while True:
             lexeme = self.lexemes[self.at]
             if lexeme == "[":

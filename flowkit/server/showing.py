@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from flowkit.protocol.resources import is_id
+from flowkit.query.meaning import ABSENT, resolve
+from flowkit.query.nodes import Path
 from flowkit.server.access import is_readable
 from flowkit.server.auth import Credential
 from flowkit.server.elements import show_typed
@@ -34,38 +36,35 @@ def shown_identity(identity: Mapping[str, Any], who: Credential) -> dict[str, An
     return {name: identity[name] for name in _SHOWN_TO_ALL if name in identity}
 
 
-def only_members(doc: dict[str, Any], only: Sequence[str] | None) -> dict[str, Any]:
-    """The named members of *doc* and its ``id``; a dotted name reaches into maps."""
+def only_members(
+    doc: Mapping[str, Any], only: Sequence[str] | None, resource: str = "drop"
+) -> dict[str, Any]:
+    """The members of *doc* that *only* names, in the order of *doc*, and its ``id``.
+
+    Names are read as in filters: on a drop a bare name is an element (4.2), and a name that meets
+    a list goes on in every entry that is a map. What such a list does not hold is left out of it.
+    """
     if only is None:
-        return doc
-    kept: dict[str, Any] = {}
-    for name in ("id", *only):
-        if name in doc:
-            kept[name] = doc[name]
-        elif "." in name:
-            _keep_part(doc, kept, name.split("."))
-    return kept
+        return dict(doc)
+    ways = [resolve(tuple(name.split(".")), resource) for name in only]
+    shown = _part(doc, [("id",), *ways])
+    return shown if isinstance(shown, dict) else {}
 
 
-def _keep_part(doc: dict[str, Any], kept: dict[str, Any], way: list[str]) -> None:
-    """Copy what *way* leads to from *doc* into *kept*, with the maps around it."""
-    value: Any = doc
-    for name in way:
-        if not isinstance(value, dict) or name not in value:
-            return
-        value = value[name]
-    for at, name in enumerate(way[:-1]):
-        inner = kept.get(name)
-        if inner is _at(doc, way[: at + 1]):
-            return  # the whole map is there already
-        kept = kept.setdefault(name, {})
-    kept[way[-1]] = value
-
-
-def _at(doc: Any, way: list[str]) -> Any:
-    for name in way:
-        doc = doc[name]
-    return doc
+def _part(value: Any, ways: Sequence[Path]) -> Any:
+    """The parts of *value* at *ways*; ``ABSENT`` if it has none of them."""
+    if () in ways:
+        return value
+    if isinstance(value, list):
+        entries = [_part(entry, ways) for entry in value if isinstance(entry, dict)]
+        return [entry for entry in entries if entry is not ABSENT] or ABSENT
+    if not isinstance(value, dict):
+        return ABSENT
+    below: dict[str, list[Path]] = {}
+    for way in ways:
+        below.setdefault(way[0], []).append(way[1:])
+    parts = {name: _part(part, below[name]) for name, part in value.items() if name in below}
+    return {name: part for name, part in parts.items() if part is not ABSENT} or ABSENT
 
 
 def references(

@@ -26,6 +26,7 @@ class Clock:
         self.now_ms = now_ms
 
     def __call__(self) -> int:
+        """Now, in milliseconds."""
         return self.now_ms
 
 
@@ -46,6 +47,7 @@ class Answered:
 
     @property
     def errors(self) -> list[str]:
+        """The sentences of a refusal."""
         return self.head["errors"]
 
     @property

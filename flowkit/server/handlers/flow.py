@@ -55,7 +55,7 @@ def find(call: Call) -> Work:
             places=call.places,
         )
         docs = reader.find(plan).objects
-        result = Result([only_members(doc, query.only) for doc in docs])
+        result = Result([only_members(doc, query.only, "flow") for doc in docs])
         if query.refs:
             result.references = references(reader, who, docs)
         if query.explain:
@@ -71,7 +71,7 @@ def read(call: Call) -> Work:
 
     def work(reader: Reader, who: Credential) -> Result:
         doc = flow_with_id(reader, who, call.args["id"], "read").doc
-        result = Result(only_members(doc, query.only))
+        result = Result(only_members(doc, query.only, "flow"))
         if query.refs:
             result.references = references(reader, who, [doc])
         return result
@@ -87,7 +87,7 @@ def read_many(call: Call) -> Work:
     def work(reader: Reader, who: Credential) -> Result:
         found = reader.flows(ids)
         docs = {key: flow.doc for key, flow in found.items() if is_readable(flow, who)}
-        result = Result({key: only_members(doc, query.only) for key, doc in docs.items()})
+        result = Result({key: only_members(doc, query.only, "flow") for key, doc in docs.items()})
         if query.refs:
             result.references = references(reader, who, docs.values())
         return result

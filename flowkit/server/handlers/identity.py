@@ -41,7 +41,7 @@ def find(call: Call) -> Work:
         under = [who.account.identity_id]
         plan = plan_find("identity", query, now_ms=call.now_ms, under=under, places=call.places)
         docs = reader.find(plan).objects
-        result = Result([only_members(doc, query.only) for doc in docs])
+        result = Result([only_members(doc, query.only, "identity") for doc in docs])
         if query.refs:
             result.references = references(reader, who, docs)
         if query.explain:
@@ -57,7 +57,7 @@ def read(call: Call) -> Work:
 
     def work(reader: Reader, who: Credential) -> Result:
         doc = _seen(reader, who, call.args["id"])
-        result = Result(only_members(doc, query.only))
+        result = Result(only_members(doc, query.only, "identity"))
         if query.refs:
             result.references = references(reader, who, [doc])
         return result
@@ -73,7 +73,9 @@ def read_many(call: Call) -> Work:
     def work(reader: Reader, who: Credential) -> Result:
         found = {key: reader.identity(key) for key in ids}
         docs = {key: shown_identity(doc, who) for key, doc in found.items() if doc is not None}
-        result = Result({key: only_members(doc, query.only) for key, doc in docs.items()})
+        result = Result(
+            {key: only_members(doc, query.only, "identity") for key, doc in docs.items()}
+        )
         if query.refs:
             result.references = references(reader, who, docs.values())
         return result

@@ -4,7 +4,7 @@
 counts out ``start`` and ``limit``; otherwise the rows come in order and whoever runs the plan asks
 ``remainder`` for each and counts. Either way the answer is the same.
 
-Source: protocol 3.6 (order of types, ties, ``only``), 4.2 (bare names in ``sort``), ``positions`` 1
+Source: protocol 3.6 (order of types, ties), 4.2 (bare names in ``sort``), ``positions`` 1
 (live rows).
 """
 
@@ -12,8 +12,8 @@ Source: protocol 3.6 (order of types, ties, ``only``), 4.2 (bare names in ``sort
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flowkit.errors import BadRequest
@@ -55,7 +55,6 @@ class Plan:
         sql, params: the statement; with a remainder it has no limit.
         flow: the flow of the drops, None for other resources.
         start, limit: the results wanted; in the statement if there is no remainder.
-        only: members to return, as ways; None for all.
         rest: the part of the filter that Python must ask; None if SQL says all of it.
         now_ms, places: the surroundings of *rest*.
         where: the condition of the filter alone, for ``describe``.
@@ -67,7 +66,6 @@ class Plan:
     flow: StoredFlow | None
     start: int
     limit: int
-    only: tuple[Path, ...] | None
     rest: Filter | None
     now_ms: int
     places: Places | None
@@ -102,14 +100,6 @@ class Plan:
 
         return passes
 
-    def shape(self, found: Any) -> Any:
-        """An object of ``document`` with the members that ``only`` names, and ``id``."""
-        if self.only is None:
-            return found
-        if isinstance(found, StoredDrop):
-            return replace(found, doc=_only(found.doc, self.only))
-        return _only(found, self.only)
-
     def describe(self) -> dict[str, Any]:
         """The plan in plain words and text, the answer to ``explain=1``."""
         return {
@@ -135,7 +125,7 @@ def plan_find(
 
     Args:
         resource: ``drop``, ``flow`` or ``identity``.
-        query: filter, start, limit, sort, order and only.
+        query: its filter, start, limit, sort and order; ``only`` is for whoever shows the objects.
         now_ms: the time of the request, in ms since 1970 UTC.
         flow: the flow to search, for drops.
         under: what may be seen. For flows: path prefixes of whole segments; for identities: ids.
@@ -144,7 +134,7 @@ def plan_find(
 
     Raises:
         FilterError: the filter has a pattern or postal code that cannot be used.
-        BadRequest: the sort member cannot be used.
+        BadRequest: the sort member has too many array indexes.
     """
     parameters = Parameters()
     if resource == "drop":
@@ -166,11 +156,10 @@ def plan_find(
     return Plan(
         resource=resource,
         sql=sql,
-        params=tuple(parameters.values),
+        params=parameters.of(sql),
         flow=flow,
         start=query.start,
         limit=query.limit,
-        only=_ways(resource, query.only),
         rest=None if not rest else rest[0] if len(rest) == 1 else And(tuple(rest)),
         now_ms=now_ms,
         places=places,
@@ -200,7 +189,7 @@ def _visible(resource: str, under: Sequence[str], parameters: Parameters) -> str
 def _order(resource: str, query: Query, parameters: Parameters) -> tuple[str, bool]:
     """The ORDER BY of a query, and whether the index by date gives it without sorting."""
     way = "DESC" if query.order == "desc" else "ASC"
-    path = meaning.resolve(_path(query.sort or "creationDate"), resource)
+    path = meaning.resolve(query.sort_path, resource)
     field = FIELDS[resource].get(path[0])
     if field is not None and field.kind != "json" and len(path) == 1:
         return _column_order(field, way), resource == "drop" and path == ("creationDate",)
@@ -252,53 +241,3 @@ def _index(resource: str, conditions: Sequence[str], *, in_order: bool) -> str |
             return "live_by_fhash"
         return "live_by_date" if in_order else "live rows of the flow"
     return None
-
-
-# -- only -----------------------------------------------------------------------------------------
-
-
-def _path(name: str) -> Path:
-    path = tuple(name.split("."))
-    if not all(path):
-        raise BadRequest(f"{name!r} names no member: a part of it is empty")
-    return path
-
-
-def _ways(resource: str, only: Sequence[str] | None) -> tuple[Path, ...] | None:
-    if only is None:
-        return None
-    return tuple(meaning.resolve(_path(name), resource) for name in only)
-
-
-def _only(doc: Mapping[str, Any], ways: Sequence[Path]) -> dict[str, Any]:
-    """The members of *doc* at *ways*, in the order of *doc*, and its ``id``."""
-    wanted: dict[str, list[Path]] = {"id": [()]}
-    for first, *others in ways:
-        wanted.setdefault(first, []).append(tuple(others))
-    shown: dict[str, Any] = {}
-    for name, value in doc.items():
-        if name in wanted:
-            kept = _part(value, wanted[name])
-            if kept is not meaning.ABSENT:
-                shown[name] = kept
-    return shown
-
-
-def _part(value: Any, ways: Sequence[Path]) -> Any:
-    """The parts of *value* at *ways*; ``ABSENT`` if it has none of them."""
-    if () in ways:
-        return value
-    if isinstance(value, list):
-        # As in filters a name goes on in every entry that is a map; indexes are not renumbered.
-        entries = [_part(entry, ways) for entry in value if isinstance(entry, dict)]
-        kept = [entry for entry in entries if entry is not meaning.ABSENT]
-        return kept or meaning.ABSENT
-    if not isinstance(value, dict):
-        return meaning.ABSENT
-    wanted: dict[str, list[Path]] = {}
-    for first, *others in ways:
-        wanted.setdefault(first, []).append(tuple(others))
-    parts = {name: _part(value[name], below) for name, below in wanted.items() if name in value}
-    return {
-        name: part for name, part in parts.items() if part is not meaning.ABSENT
-    } or meaning.ABSENT

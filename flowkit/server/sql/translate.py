@@ -5,7 +5,8 @@ An OR or NOT goes to SQL whole or not at all. Columns come from ``fields.py``, t
 
 Left to Python: ways deeper than three names inside a map, a map as a whole (but for null, EXISTS
 and WITHIN), comparisons of two members that may cross an array, HAS on other resources than Drops,
-more than 100 values in CONTAINS, ages beyond 64 bits, text with half a surrogate pair.
+more than 100 values in CONTAINS, ages beyond 64 bits, names that need an escape in a JSON path,
+text with half a surrogate pair.
 """
 
 # ruff: noqa: S608 - every part of a statement here is a text of ours; what users wrote is a parameter
@@ -178,37 +179,46 @@ class Translator:
                 return f"({field.column} IS NULL)" if null else "0"
         raise Inexact
 
-    def _holds(self, base: str, inside: Path, test: Test) -> str:
-        """*test* of the value at *inside*, or of any such value where an array is crossed
-        (4.5.0)."""
+    def _holds(self, base: str, inside: Path, test: Test, *, root: str | None = None) -> str:
+        """*test* of the value at *inside*, or of any such value where an array is crossed (4.5.0).
+
+        *root* is the JSON path to begin at. Entries of an array are reached by their index in the
+        column itself: taken out as values they would be JSON text, whose names may hold escapes.
+        """
         if len(inside) > _DEPTH_MAX:
             raise Inexact
         branches = []
         for at in range(1, len(inside)):
             if meaning.is_index(inside[at]):
                 continue
-            prefix, alias = self._path(base, inside[:at]), self.rules.alias()
-            entry = self._holds(f"{alias}.value", inside[at:], test)
+            prefix, alias = self._path(base, inside[:at], root), self.rules.alias()
+            entry = self._holds(
+                base, inside[at:], test, root=f"({prefix} || '[' || {alias}.key || ']')"
+            )
             branches.append(
                 f"WHEN json_type({base}, {prefix}) = 'array' THEN EXISTS"
                 f" (SELECT 1 FROM json_each({base}, {prefix}) AS {alias}"
                 f" WHERE {alias}.type = 'object' AND {entry})"
             )
-        direct = test(Spot(base, self._path(base, inside)))
+        direct = test(Spot(base, self._path(base, inside, root)))
         return f"(CASE {' '.join(branches)} ELSE {direct} END)" if branches else direct
 
-    def _path(self, base: str, inside: Path) -> str:
+    def _path(self, base: str, inside: Path, root: str | None = None) -> str:
         """The JSON path as an expression; a number is an index where it meets an array."""
+        if any("\\" in json_path((segment,)) for segment in inside):
+            # SQLite compares escaped names up to a NUL only: "\\u0000x" would be the name "".
+            raise Inexact
         if not any(map(meaning.is_index, inside)):
-            return self.add(json_path(inside))
-        path = self.add("$")
+            path = json_path(inside)
+            return self.add(path) if root is None else f"({root} || {self.add(path[1:])})"
+        way = root or self.add("$")
         for segment in inside:
             key, step = self.add(json_path((segment,))[1:]), index_step(segment)
             if step is not None:
-                kind = f"json_type({base}, {path})"
+                kind = f"json_type({base}, {way})"
                 key = f"CASE {kind} WHEN 'array' THEN {self.add(step)} ELSE {key} END"
-            path = f"({path} || {key})"
-        return path
+            way = f"({way} || {key})"
+        return way
 
     def _on_column(self, node: Any, field: Field) -> str:
         """A rule about a column that holds one kind of value."""

@@ -16,6 +16,7 @@ Rules of this module:
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -67,7 +68,7 @@ class Parameters:
     """The parameters of one statement, each numbered once: ``?1``, ``?2`` …"""
 
     def __init__(self) -> None:
-        self.values: list[Any] = []
+        self._values: list[Any] = []
         self._names: dict[tuple[type, object], str] = {}
 
     def add(self, value: Any) -> str:
@@ -83,9 +84,18 @@ class Parameters:
                 raise Inexact
             if isinstance(value, int) and not limits.integer_min <= value <= limits.integer_max:
                 raise Inexact
-            self.values.append(value)
-            name = self._names[key] = f"?{len(self.values)}"
+            self._values.append(value)
+            name = self._names[key] = f"?{len(self._values)}"
         return name
+
+    def of(self, statement: str) -> tuple[Any, ...]:
+        """The values to bind to *statement*, which names some of the parameters.
+
+        Those behind the last one named are left out, as SQLite demands; they are of conditions that
+        were given up.
+        """
+        numbers = [int(number) for number in re.findall(r"\?([0-9]+)", statement)]
+        return tuple(self._values[: max(numbers, default=0)])
 
 
 class Spot:

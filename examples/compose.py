@@ -1,7 +1,7 @@
 """A dependent composition three ways: flows, the strongest events of each, the neighbours of those.
 
-Run it: ``python examples/compose.py``. To see what parallel queries save when the server is far away,
-run ``flowkit demo``, which does the same over HTTP with 20 ms of latency added.
+Run it: ``python examples/compose.py``. To see what parallel queries save when the server is far
+away, run ``flowkit demo``, which does the same over HTTP with 20 ms of latency added.
 """
 
 from flowkit import embedded, mem

@@ -16,7 +16,7 @@ with embedded() as api:
     flows = load(api)
     world, alaska, northwest = flows["us"], flows["ak"], flows["uw"]
 
-    strong = (mem.mag >= 5.5) & NOT(EXISTS(mem.alert))
+    strong = (mem.mag >= 5) & NOT(EXISTS(mem.alert))
     print("Strong, but without an alert level:")
     print(*titles(api.drop(world).find(strong, sort="mag", limit=5)), sep="\n")
 

@@ -29,12 +29,12 @@ LOOK_UPS: dict[str, Filter] = {
     "felt by somebody in Alaska": mem.place.re("alaska$", "i") & (mem.felt > 0),
     "within 300 km of Hualien, Taiwan": mem.location.WITHIN(300, "KM", coords=HUALIEN)
     & (mem.mag >= 5),
-    "strong, but without an alert level": (mem.mag >= 5.5) & (mem.alert == None),  # noqa: E711
+    "strong, but without an alert level": (mem.mag >= 5) & (mem.alert == None),  # noqa: E711
     "explosions that are not quarry blasts": (mem.type != "earthquake")
     & NOT(mem.type == "quarry blast"),
     "deep, or shallow and with a tsunami flag": (mem.depth > 500)
     | ((mem.depth < 20) & (mem.tsunami == 1)),
-    "located by an even hundred of stations": EXISTS(mem.nst) & (mem.nst % 100 == 0),
+    "located by 50, 100, 150 … stations": EXISTS(mem.felt) & (mem.nst % 50 == 0),
 }
 """What is asked, in words and as a filter; elements are reached by their bare names."""
 

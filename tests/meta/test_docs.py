@@ -59,7 +59,7 @@ def test_every_limit_has_its_reason():
 def test_every_command_is_in_the_cli_reference():
     """Each command of the command line, with every option, occurs on its page."""
     click = pytest.importorskip("click", reason="needs the extra: pip install 'flowkit[server]'")
-    from flowkit.cli import main
+    from flowkit.cli import cli
 
     missing = []
 
@@ -76,7 +76,7 @@ def test_every_command_is_in_the_cli_reference():
             if " ".join([*words, name]) not in page("cli"):
                 missing.append(" ".join([*words, name]))
 
-    walk(main, ["flowkit"])
+    walk(cli, ["flowkit"])
 
     assert missing == []
 

@@ -9,7 +9,11 @@ import pytest
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 SAYS = {
-    "look_ups": ["5.6 34km SE of Lae", "6.4 22km NNE of Hualian", "north-west: 12"],
+    "look_ups": [
+        "Strong, but without an alert level:\n   5.4 15km ESE of Hualian",
+        "6.4 22km NNE of Hualian",
+        "north-west: 6",
+    ],
     "compose": ["/quakes/ci: ", "/quakes/us: "],
     "some_fail": [": 404 ", ": 1 drops"],
     "find_by_path": ["[24.9, 24.8, 24.7]", "behind the house", "Mean of all: 19.95"],

@@ -23,7 +23,9 @@ BANNED = {"utils", "util", "helpers", "common", "misc", "manager", "core", "impl
 
 LONG_MODULES: dict[str, str] = {}
 LONG_FUNCTIONS: dict[str, str] = {}
-MANY_PARAMETERS: dict[str, str] = {}
+MANY_PARAMETERS: dict[str, str] = {
+    "compat/flowthings.py:__init__": "the old constructor took nine, and old scripts give them so",
+}
 
 
 def named(path: Path) -> str:
@@ -37,6 +39,19 @@ def functions(path: Path):
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield f"{named(path)}:{node.name}", node
+
+
+def imports(path: Path):
+    """Every dotted name that a module imports, or spells out for a late import."""
+    text = path.read_text(encoding="utf-8")
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom):
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
 
 
 @pytest.mark.parametrize("path", MODULES, ids=named)
@@ -87,12 +102,7 @@ def test_no_room_is_named_for_nothing():
 
 def test_every_module_is_used():
     """Each module is imported by another one, by the entry point, or is documented as public."""
-    imported = set()
-    for path in MODULES:
-        text = path.read_text(encoding="utf-8")
-        imported.update(re.findall(r"flowkit(?:\.\w+)+", text))
-        for package, names in re.findall(r"from (flowkit[.\w]*) import \(?([\w, \n]+)", text):
-            imported.update(f"{package}.{name}" for name in re.split(r"[\s,]+", names) if name)
+    imported = {name for path in MODULES for name in imports(path)}
     documented = "\n".join(p.read_text(encoding="utf-8") for p in (ROOT / "docs").rglob("*.rst"))
     unused = []
     for path in MODULES:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 
@@ -182,3 +186,237 @@ def test_a_greenlet_sleeping_lets_others_run():
     gevent.joinall([green.spawn(green.sleep, 0.05) for _ in range(20)])
 
     assert time.monotonic() - began < 0.5
+
+
+def test_waiting_for_a_foreign_thread_alone_is_no_deadlock_to_gevent():
+    """A hub with nothing else to do waits for the thread, instead of giving up."""
+    cell = green.Cell()
+    gevent.get_hub()
+    green.start_thread(lambda: (time.sleep(0.05), cell.set("late")))
+
+    assert cell.get() == "late"
+
+
+def test_a_hub_in_which_nobody_waits_any_more_can_end():
+    """What woke the waiters does not keep the event loop alive."""
+    cell = green.Cell()
+    task = green.spawn(cell.get)
+    gevent.sleep(0)
+    green.start_thread(cell.set, 1)
+    task.join(timeout=5)
+
+    assert gevent.wait(timeout=5) is True
+
+
+def test_a_callback_of_the_event_loop_is_told_that_it_cannot_wait():
+    """Waiting there would stop everything."""
+    cell, said = green.Cell(), []
+
+    def ask():
+        try:
+            cell.wait()
+        except UsageError as error:
+            said.append(str(error))
+
+    gevent.get_hub().loop.run_callback(ask)
+    gevent.sleep(0.01)
+
+    assert "cannot wait" in said[0]
+
+
+def test_waiters_of_several_hubs_and_threads_survive_kills_and_timeouts():
+    """Whatever others do, each waiter that stays gets the value of its cell, once."""
+    cells = [green.Cell() for _ in range(200)]
+    wrong, ended = green.NativeQueue(), green.NativeQueue()
+
+    def hub_of_greenlets(seed):
+        tasks = [(number, green.spawn(cell.get)) for number, cell in enumerate(cells)]
+        short = [green.spawn(cell.wait, 0.001 * (number % 7)) for number, cell in enumerate(cells)]
+        gevent.sleep(0)
+        victims = {number for number, _ in tasks if number % 5 == seed}
+        gevent.killall([task for number, task in tasks if number in victims])
+        for number, task in tasks:
+            if number not in victims and task.get(timeout=20) != number:
+                wrong.put(number)
+        gevent.joinall(short, timeout=20)
+        gevent.get_hub().destroy(destroy_loop=True)
+        ended.put(None)
+
+    def plain():
+        for number, cell in enumerate(cells):
+            if cell.get(20) != number:
+                wrong.put(number)
+        ended.put(None)
+
+    def setter():
+        for number, cell in enumerate(cells):
+            cell.set(number)
+
+    threads = [threading.Thread(target=hub_of_greenlets, args=(seed,)) for seed in range(3)]
+    threads += [threading.Thread(target=plain) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.01)
+    green.start_thread(setter)
+    for _ in threads:
+        ended.get(timeout=30)
+    for thread in threads:
+        thread.join()
+
+    assert wrong.empty()
+
+
+def test_only_one_of_many_setters_wins():
+    """Of eight threads that set one cell, one is told that it did."""
+    for _ in range(50):
+        cell, won = green.Cell(), green.NativeQueue()
+        threads = [
+            threading.Thread(target=lambda n=n, c=cell, w=won: c.set(n) and w.put(n))
+            for n in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        assert won.qsize() == 1
+        assert won.get() == cell.get()
+
+
+def test_closed_slots_let_nobody_through():
+    """Who waits and who comes is told why; who holds one may still give it back."""
+    slots = green.Slots(1)
+    slots.acquire()
+    waiting = green.spawn(slots.acquire)
+    gevent.sleep(0)
+
+    slots.close(UsageError("closed"))
+
+    with pytest.raises(UsageError, match="closed"):
+        waiting.get(timeout=5)
+    with pytest.raises(UsageError, match="closed"):
+        slots.acquire()
+    slots.release()
+    assert slots.in_use == 0
+
+
+def test_a_killed_waiter_gives_its_turn_to_the_next():
+    """The slot that was meant for a greenlet that is gone is not lost."""
+    slots = green.Slots(1)
+    slots.acquire()
+    first, second = green.spawn(slots.acquire), green.spawn(slots.acquire)
+    gevent.sleep(0)
+    slots.release()
+    first.kill()
+
+    second.get(timeout=5)
+    assert slots.in_use == 1
+
+
+def test_a_deadline_counts_down_and_says_what_was_late():
+    """None never ends; a past one raises with what took too long."""
+    assert green.Deadline(None).left_s() is None
+    assert 0 < green.Deadline(5).left_s() <= 5
+    with pytest.raises(DeadlineExceeded, match=r"the walk took longer than 0 s"):
+        green.Deadline(0, "the walk").left_s()
+
+
+def test_an_error_in_a_native_thread_is_logged_with_its_name(caplog):
+    """It ends the thread and is not lost."""
+    ended = threading.Event()
+
+    def fail():
+        try:
+            raise ValueError("in the thread")
+        finally:
+            ended.set()
+
+    green.start_thread(fail, name="the writer")
+    ended.wait(5)
+    until = time.monotonic() + 5
+    while "the writer" not in caplog.text and time.monotonic() < until:
+        gevent.sleep(0.001)
+
+    assert "the writer" in caplog.text
+    assert "in the thread" in caplog.text
+
+
+def run_process(script):
+    """Run a script in a Python of its own; what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(script)],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+@pytest.mark.slow
+def test_in_a_patched_process_threads_and_locks_stay_native():
+    """A native thread blocks on a native queue while the greenlets of the main one go on."""
+    shown = run_process("""
+        from gevent import monkey; monkey.patch_all()
+        import threading, gevent
+        from flowkit import green
+        native_id = monkey.get_original("_thread", "get_ident")
+        queue, cell, ids = green.NativeQueue(), green.Cell(), []
+        def work():
+            ids.append(native_id())
+            cell.set(queue.get())
+        green.start_thread(work)
+        ticks = 0
+        def tick():
+            global ticks
+            while not cell.is_ready:
+                ticks += 1
+                gevent.sleep(0.001)
+        ticker = green.spawn(tick)
+        gevent.sleep(0.05)
+        queue.put("done")
+        print(cell.get(5), ids[0] != native_id(), ticks > 5, "threading" in green.patched())
+        thread = threading.Thread(target=lambda: print(cell.get(5)))
+        thread.start(); thread.join()
+    """)
+
+    assert shown == ["done", "True", "True", "True", "done"]
+
+
+@pytest.mark.slow
+def test_under_eventlet_cells_tasks_and_slots_are_eventlets():
+    """Green threads of eventlet wait side by side, for each other and for a native thread."""
+    if importlib.util.find_spec("eventlet") is None:  # importing it here would change this process
+        pytest.skip("eventlet is not installed")
+    shown = run_process("""
+        import eventlet; eventlet.monkey_patch()
+        import time
+        from flowkit import green
+        from flowkit.errors import Cancelled
+        cell = green.Cell()
+        waiting = [green.spawn(cell.get, 5) for _ in range(5)]
+        eventlet.sleep(0)
+        green.spawn(cell.set, "here")
+        print(*[task.get(timeout=5) for task in waiting])
+        foreign = green.Cell()
+        green.start_thread(lambda: foreign.set("native"))
+        print(foreign.get(5), foreign.wait(0.01))
+        slots, began = green.Slots(5), time.monotonic()
+        def work():
+            with slots:
+                green.sleep(0.02)
+        for task in [green.spawn(work) for _ in range(20)]:
+            task.get(timeout=5)
+        print(0.07 < time.monotonic() - began < 0.35)
+        never = green.Cell()
+        victim, unborn = green.spawn(never.get), None
+        eventlet.sleep(0)
+        unborn = green.spawn(never.get)
+        unborn.kill()
+        victim.kill()
+        print(*[isinstance(task.cell.outcome(5)[0], Cancelled) for task in (victim, unborn)])
+        print(green.has_hub(), never.wait(0.01))
+    """)
+
+    assert shown == ["here"] * 5 + ["native", "True", "True", "True", "True", "False", "False"]

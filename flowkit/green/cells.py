@@ -17,7 +17,7 @@ from gevent._hub_local import get_hub_if_exists
 from gevent.hub import Waiter
 
 from flowkit.errors import DeadlineExceeded, UsageError
-from flowkit.green.native import NativeLock
+from flowkit.green.native import NativeLock, eventlet_patched
 
 __all__ = ["Cell"]
 
@@ -65,7 +65,7 @@ class _Bell:
     def wake(self) -> None:
         """Runs in the hub: switch to everyone who is due."""
         due = self.due
-        while due:
+        for _ in range(len(due)):  # who is rung for meanwhile has rung again
             due.popleft().switch(None)
 
 
@@ -122,6 +122,14 @@ class _GreenWaiter:
             timer.close()
 
 
+def _waiter_without_hub() -> Any:
+    if eventlet_patched():
+        from flowkit.green.under_eventlet import EventletWaiter
+
+        return EventletWaiter()
+    return _ThreadWaiter()
+
+
 class Cell(Generic[T]):
     """A result that is set once and waited for by anybody: threads and greenlets, of any hub.
 
@@ -172,7 +180,7 @@ class Cell(Generic[T]):
             return self._ready
         hub = get_hub_if_exists()
         if hub is None:
-            self._wait_with(_ThreadWaiter(), timeout_s)
+            self._wait_with(_waiter_without_hub(), timeout_s)
             return self._ready
         bell = _bell_of(hub)
         bell.enter()
@@ -182,7 +190,7 @@ class Cell(Generic[T]):
             bell.leave()
         return self._ready
 
-    def _wait_with(self, waiter: _ThreadWaiter | _GreenWaiter, timeout_s: float | None) -> None:
+    def _wait_with(self, waiter: Any, timeout_s: float | None) -> None:
         with self._lock:
             if self._ready:
                 return

@@ -27,17 +27,32 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 
-NativeLock: Callable[[], Any] = monkey.get_original("_thread", "allocate_lock")
+
+def eventlet_patched() -> bool:
+    """Whether eventlet has patched this process's sockets."""
+    patcher = sys.modules.get("eventlet.patcher")
+    return bool(patcher and patcher.is_monkey_patched("socket"))
+
+
+def _original(module: str, name: str) -> Any:
+    if eventlet_patched():
+        from flowkit.green import under_eventlet
+
+        return under_eventlet.original(module, name)
+    return monkey.get_original(module, name)
+
+
+NativeLock: Callable[[], Any] = _original("_thread", "allocate_lock")
 """Makes a lock of native threads, also in a patched process. Hold it for an instant only."""
 
-NativeLocal: Callable[[], Any] = monkey.get_original("_thread", "_local")
+NativeLocal: Callable[[], Any] = _original("_thread", "_local")
 """Makes an object whose attributes each native thread has for itself, whatever greenlet it runs."""
 
 NativeQueue = _queue.SimpleQueue
 """A queue between threads whose ``get`` blocks the thread, also in a patched process."""
 
-_start_new_thread = monkey.get_original("_thread", "start_new_thread")
-_native_sleep = monkey.get_original("time", "sleep")
+_start_new_thread = _original("_thread", "start_new_thread")
+_native_sleep = _original("time", "sleep")
 
 monotonic = time.monotonic
 """Seconds of a clock that never goes back."""
@@ -53,20 +68,22 @@ def has_hub() -> bool:
 
 
 def patched() -> frozenset[str]:
-    """Names of the standard modules that gevent has patched, for example ``{"socket", "ssl"}``."""
-    return frozenset(name for name in monkey.saved if monkey.is_module_patched(name))
+    """Names of the standard modules that gevent or eventlet has patched: ``{"socket", "ssl"}``."""
+    ours = {name for name in monkey.saved if monkey.is_module_patched(name)}
+    return frozenset(ours | {"socket"}) if eventlet_patched() else frozenset(ours)
 
 
-def eventlet_patched() -> bool:
-    """Whether eventlet has patched this process's sockets."""
-    patcher = sys.modules.get("eventlet.patcher")
-    return bool(patcher and patcher.is_monkey_patched("socket"))
+def gevent_sockets() -> bool:
+    """Whether a socket made now in the calling thread should be gevent's."""
+    return has_hub() or monkey.is_module_patched("socket")
 
 
 def sleep(seconds: float) -> None:
     """Wait *seconds*: cooperatively in a thread with a hub, else by blocking the thread."""
     if has_hub():
         gevent.sleep(seconds)
+    elif eventlet_patched():
+        time.sleep(seconds)  # eventlet's
     else:
         _native_sleep(seconds)
 

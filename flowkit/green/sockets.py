@@ -24,7 +24,7 @@ import gevent.ssl
 from gevent import monkey
 
 from flowkit.errors import ConnectError, DeadlineExceeded, SettingsError
-from flowkit.green.native import has_hub, patched
+from flowkit.green.native import gevent_sockets, patched
 from flowkit.green.slots import Deadline
 
 __all__ = [
@@ -91,7 +91,7 @@ def connect(host: str, port: int, deadline: Deadline, tls: Any = None) -> Any:
         ConnectError: the name is unknown, nobody answers, or TLS refuses the certificate.
         DeadlineExceeded: not in time.
     """
-    cooperative = has_hub() or "socket" in patched()
+    cooperative = gevent_sockets()
     limit = gevent.Timeout.start_new(deadline.left_s()) if cooperative else None
     try:
         return _connect(host, port, deadline, tls, cooperative)
@@ -135,15 +135,17 @@ def _connect(host: str, port: int, deadline: Deadline, tls: Any, cooperative: bo
 def _connect_tcp(host: str, port: int, deadline: Deadline, cooperative: bool) -> Any:
     module = gevent.socket if cooperative else plain_socket
     failure: OSError | None = None
-    for family, address in _addresses(host, port, module):
+    addresses = _addresses(host, port, module)
+    for count, (family, address) in enumerate(addresses):
+        left_s = deadline.left_s()
         made = module.socket(family, plain_socket.SOCK_STREAM)
-        try:
-            made.settimeout(deadline.left_s())
+        try:  # an address that is silent leaves time for those after it
+            made.settimeout(None if left_s is None else left_s / (len(addresses) - count))
             made.connect(address)
             made.setsockopt(plain_socket.IPPROTO_TCP, plain_socket.TCP_NODELAY, 1)
         except BaseException as error:
             made.close()
-            if not isinstance(error, OSError) or isinstance(error, TimeoutError):
+            if not isinstance(error, OSError):
                 raise
             failure = error
         else:
@@ -165,7 +167,7 @@ def _addresses(host: str, port: int, module: Any) -> list[tuple[int, Any]]:
 
 def owner() -> object:
     """Who may use a socket that ``connect`` makes now: this thread's hub, or None for all."""
-    if has_hub() or "socket" in patched():
+    if gevent_sockets():
         return gevent.get_hub()
     return None
 

@@ -9,6 +9,7 @@ import gevent
 
 from flowkit.errors import Cancelled
 from flowkit.green.cells import Cell
+from flowkit.green.native import eventlet_patched
 
 __all__ = ["Task", "spawn"]
 
@@ -80,8 +81,13 @@ def _ended(task: Task) -> None:
 def spawn(function: Callable[..., Any], *args: Any) -> Task:
     """Run ``function(*args)`` in a new greenlet of the calling thread; returns at once.
 
+    In a process that eventlet has patched it is a green thread of eventlet's, with the same face.
     It begins when the caller next waits. ``task.cell`` holds the outcome; a failure prints nothing.
     """
+    if eventlet_patched():
+        from flowkit.green.under_eventlet import EventletTask
+
+        return EventletTask(function, args, Cell())  # type: ignore[return-value]  # the same face
     task = Task(function, *args)
     task.start()
     return task

@@ -1,0 +1,115 @@
+"""Waiting and spawning in a process that eventlet has patched.
+
+Imported only there. Its hub and gevent's cannot share a thread, so gevent is not used at all:
+requests go through the stock adapter, on eventlet's sockets.
+
+eventlet has no safe way to wake its hub from another thread. A waiter is therefore woken at once by
+its own thread, and looks every ``_LOOK_S`` whether a foreign one has set the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import eventlet
+import eventlet.event
+import eventlet.patcher
+import eventlet.timeout
+from greenlet import GreenletExit
+
+from flowkit.errors import Cancelled
+
+__all__ = ["EventletTask", "EventletWaiter", "original"]
+
+_LOOK_S = 0.02
+
+
+def original(module: str, name: str) -> Any:
+    """What a standard module held before eventlet patched it."""
+    return getattr(eventlet.patcher.original(module), name)
+
+
+_thread_id = original("_thread", "get_ident")
+
+
+class EventletWaiter:
+    """Lets one green thread of eventlet sleep until woken."""
+
+    __slots__ = ("_event", "_thread", "_woken")
+
+    def __init__(self) -> None:
+        self._event = eventlet.event.Event()
+        self._thread = _thread_id()
+        self._woken = False
+
+    def wake(self) -> None:
+        """Wake it, from any thread."""
+        self._woken = True
+        if _thread_id() == self._thread:
+            self._event.send()
+
+    def wait(self, timeout_s: float | None) -> None:
+        """Wait until woken, at most *timeout_s* seconds."""
+        left_s = float("inf") if timeout_s is None else timeout_s
+        while not self._woken and left_s > 0:
+            with eventlet.timeout.Timeout(min(left_s, _LOOK_S), False):
+                self._event.wait()
+            left_s -= _LOOK_S
+
+
+class EventletTask:
+    """A green thread of eventlet with the face of ``flowkit.green.Task``."""
+
+    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], cell: Any) -> None:
+        self.cell = cell
+        self._thread = eventlet.spawn(self._run, function, args)
+        self._thread.link(self._ended)
+
+    def _run(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        try:
+            self.cell.set(function(*args))
+        except GreenletExit:
+            self.cell.fail(Cancelled("the call was stopped before it ended"))
+        except Exception as error:  # noqa: BLE001 - kept for whoever takes the outcome
+            self.cell.fail(error)
+
+    def _ended(self, _thread: object) -> None:
+        if not self.cell.is_ready:
+            self.cell.fail(Cancelled("the call was stopped before it began"))
+
+    def ready(self) -> bool:
+        """Whether it has ended."""
+        return bool(self.cell.is_ready)
+
+    def successful(self) -> bool:
+        """Whether the function has returned."""
+        return self.ready() and self.cell.outcome()[0] is None
+
+    @property
+    def value(self) -> Any:
+        """What the function returned; None before that and after a failure."""
+        return self.cell.outcome()[1] if self.ready() else None
+
+    @property
+    def exception(self) -> BaseException | None:
+        """The error of the function; None before that and after a success."""
+        return self.cell.outcome()[0] if self.ready() else None
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        """Wait for the function to end; its value, or its error raised."""
+        if not self.cell.wait(timeout if block else 0):
+            raise eventlet.timeout.Timeout(timeout)
+        return self.cell.get()
+
+    wait = get
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait for the function to end."""
+        self.cell.wait(timeout)
+
+    def kill(self, block: bool = True, timeout: float | None = None) -> None:
+        """Stop it: its outcome is ``Cancelled``."""
+        self._thread.kill()
+        if block:
+            self.cell.wait(timeout)

@@ -226,8 +226,6 @@ class Changes:
         """
         now = self._clock_ms()
         removed = count - min(count, flow.history)
-        if removed:
-            self._forget(flow, "until IS NOT NULL")
         oldest: list[Any] = self._execute(_OLDEST, (flow.key, count)).fetchall()
         for row in oldest[:removed]:
             self._execute(_REMOVE, (flow.key, row[0]))

@@ -16,6 +16,7 @@ import apsw
 from flowkit import limits
 from flowkit.errors import BadRequest, ServerError
 from flowkit.green import monotonic
+from flowkit.server.store import functions
 from flowkit.server.store.base import Account, Found, Reader, StoredDrop, StoredFlow
 from flowkit.server.store.rows import (
     DROP_COLUMNS,
@@ -66,7 +67,7 @@ class Reading:
     def __init__(self, connection: apsw.Connection, house: House) -> None:
         self._connection = connection
         self._house = house
-        self._budget = _install(connection)
+        self._budget = functions.install(connection)
         self._late_at = math.inf
         connection.set_progress_handler(self._is_late, _STEPS_BETWEEN_LOOKS)
 
@@ -83,6 +84,7 @@ class Reading:
         bound = self._house.query_timeout_s
         timeout_s = bound if timeout_s is None else min(timeout_s, bound)
         self._late_at = monotonic() + timeout_s
+        self._budget.start()
         try:
             yield
         except apsw.InterruptError:
@@ -176,7 +178,7 @@ class Reading:
 
     def _collect(self, cursor: apsw.Cursor, plan: Plan) -> tuple[list[Any], int]:
         """The objects of *cursor* that pass the remainder, within the bound in bytes."""
-        remainder = plan.remainder
+        remainder = plan.accepts(self._budget.search)
         first, last = (0, math.inf) if remainder is None else (plan.start, plan.start + plan.limit)
         objects: list[Any] = []
         bytes_left = self._house.answer_bytes_max
@@ -230,14 +232,6 @@ class ReaderSession:
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
-
-
-def _install(connection: apsw.Connection) -> Any:
-    try:
-        from flowkit.server.store import functions
-    except ImportError:
-        return None
-    return functions.install(connection)
 
 
 def _too_long(timeout_s: float) -> BadRequest:

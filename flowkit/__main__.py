@@ -13,9 +13,9 @@ NEEDED = frozenset({"apsw", "click", "orjson", "re2", "tqdm"})
 def main() -> None:
     """Run the command line; without the extra ``server`` say how to get it, with exit code 1."""
     try:
-        from flowkit.cli import main as command
+        from flowkit.cli import cli
 
-        command(prog_name="flowkit")
+        cli(prog_name="flowkit")
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in NEEDED:
             raise

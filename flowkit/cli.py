@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from flowkit.server.serve import Server
     from flowkit.server.store.base import Store
 
-__all__ = ["main"]
+__all__ = ["cli"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -39,7 +39,7 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 @click.group(context_settings=_CONTEXT)
 @click.version_option(__version__, message="flowkit %(version)s")
-def main() -> None:
+def cli() -> None:
     """Streams of device data: a self-hosted platform, and a filter language to ask it.
 
     Start with `flowkit demo`, or `flowkit serve` for a platform that keeps its data.
@@ -60,7 +60,7 @@ def _data_and_account(command: F) -> F:
     return data(account(command))
 
 
-@main.command()
+@cli.command()
 @_data_and_account
 @click.option("--host", metavar="ADDRESS", help="Where to listen [default: 127.0.0.1].")
 @click.option(
@@ -90,7 +90,7 @@ def serve(save_profile: str | None, **flags: Any) -> None:
         run(_settings(flags), say=_say, on_open=save)
 
 
-@main.group()
+@cli.group()
 def token() -> None:
     """The master token of an account."""
 
@@ -118,7 +118,7 @@ def rotate(save_profile: str | None, **flags: Any) -> None:
             click.echo(f"profile {save_profile!r} saved in {path}", err=True)
 
 
-@main.command()
+@cli.command()
 @click.option("--keep", is_flag=True, help="Leave the server running at the end, until Ctrl-C.")
 def demo(keep: bool) -> None:
     """Load a real week of earthquakes into a fresh platform and ask it things.

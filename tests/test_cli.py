@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from server_process import ServerProcess, environment
 
 import flowkit
-from flowkit.cli import main
+from flowkit.cli import cli
 from flowkit.client.api import connect
 from flowkit.errors import Forbidden
 
@@ -45,7 +45,7 @@ def config(tmp_path, monkeypatch):
 def test_every_command_explains_itself(arguments):
     """--help and -h answer with a sentence about each flag."""
     for flag in ("--help", "-h"):
-        result = CliRunner().invoke(main, [*arguments, flag], prog_name="flowkit")
+        result = CliRunner().invoke(cli, [*arguments, flag], prog_name="flowkit")
 
         assert result.exit_code == 0
         assert "Usage: flowkit" in result.output

@@ -7,7 +7,7 @@ is meant to be the only change. What differs from ``flowkit`` itself:
   FlowThingsNotFound`` catches exactly what flowkit raises, and ``flowkit.NotFound`` catches it too.
   ``FlowThingsException`` is the base of what the server refused, ``FlowThingsError`` the base of
   everything;
-* the constructor takes its options by position too, and ``request`` and ``encoder``;
+* the constructor takes ``async_lib`` by position too, and ``request`` and ``encoder``;
 * the defaults are the old ones: TLS, ``api.flowthings.io``, version 0.1 (typed elements).
 
 An error has no ``creds``: no error of this library holds a secret.
@@ -103,6 +103,7 @@ class API(client.API):
         self,
         creds: Any,
         async_lib: Any = None,
+        *,
         secure: bool | None = None,
         host: str | None = None,
         version: str | None = None,

@@ -24,7 +24,7 @@ from flowkit.client.parallel import (
     start_in_loop,
     stop_all,
 )
-from flowkit.client.thunk import GreenThunk
+from flowkit.client.thunk import GreenThunk, Mode
 from flowkit.errors import UsageError
 
 __all__ = ["AsyncCalls", "LazyCalls", "Results"]
@@ -202,13 +202,11 @@ class LazyCalls:
         api: the plain API.
         pool: as for ``AsyncCalls``.
 
-    Attributes:
-        is_building: whether its block is open.
     """
 
     def __init__(self, api: Any, pool: Any = None) -> None:
-        self.is_building = False
         self._api = api
+        self._mode = Mode()
         self._slots = slots_of(pool)
         self._lock = green.NativeLock()
         self._block: list[Call] | None = None
@@ -226,10 +224,11 @@ class LazyCalls:
         kwargs: dict[str, Any],
     ) -> GreenThunk:
         call = Call(told, method, args, kwargs, self._slots)
+        call.mode = self._mode
         (start_in_loop if self._in_loop else start_here)(call)
         if self._block is not None:
             self._block.append(call)
-        return GreenThunk(call, self)
+        return GreenThunk(call)
 
     def __enter__(self) -> Self:
         with self._lock:
@@ -239,13 +238,13 @@ class LazyCalls:
                     hint="give the inner block an api.lazy() of its own",
                 )
             self._block = []
-            self.is_building = True
+            self._mode.is_building = True
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         with self._lock:
             calls, self._block = self._block or [], None
-            self.is_building = False
+            self._mode.is_building = False
         _end_block(calls, failed=kind is not None, in_loop=self._in_loop)
 
     def __repr__(self) -> str:

@@ -29,6 +29,7 @@ from typing import Any
 from flowkit import green, limits
 from flowkit.client.arguments import is_thunk, kept, origin, plain
 from flowkit.client.faults import fresh
+from flowkit.client.thunk import UNKNOWN, Mode
 from flowkit.errors import Cancelled, UsageError
 
 __all__ = [
@@ -54,9 +55,26 @@ class Call:
         method: gives the plain method; called in the green thread.
         args, kwargs: its arguments, kept.
         slots: the bound; None for none.
+
+    Attributes:
+        cell: its outcome. Set when it is begun.
+        task: its green thread, once it has one.
+        where: ``file:line`` of the call.
+        known, mode: see ``thunk.Source``; the mode is given by lazy calls.
     """
 
-    __slots__ = ("_args", "_kwargs", "_method", "_slots", "cell", "task", "told", "where")
+    __slots__ = (
+        "_args",
+        "_kwargs",
+        "_method",
+        "_slots",
+        "cell",
+        "known",
+        "mode",
+        "task",
+        "told",
+        "where",
+    )
 
     def __init__(
         self,
@@ -69,6 +87,8 @@ class Call:
         self.told = told
         self.where = origin()
         self.cell: green.Cell[Any]
+        self.known: Any = UNKNOWN
+        self.mode: Mode
         self.task: Any = None
         self._method = method
         self._args = kept(args)

@@ -19,11 +19,36 @@ from typing import Any, Protocol
 
 from flowkit.client.arguments import is_thunk, origin, plain
 
-__all__ = ["GreenThunk", "MissingKey", "Source"]
+__all__ = ["UNKNOWN", "GreenThunk", "MissingKey", "Mode", "Source"]
+
+
+UNKNOWN: Any = object()
+"""In the place of a value that has not been read yet."""
+
+
+class Mode:
+    """Whether look-ups wait; shared by a set of lazy calls and all thunks that come from it.
+
+    Attributes:
+        is_building: true inside the ``with api.lazy()`` block.
+    """
+
+    __slots__ = ("is_building",)
+
+    def __init__(self) -> None:
+        self.is_building = False
 
 
 class Source(Protocol):
-    """What a thunk rests on."""
+    """What a thunk rests on.
+
+    Attributes:
+        known: the value, once it has been read, else ``UNKNOWN``. The thunk writes it.
+        mode: of the lazy calls that it came from.
+    """
+
+    known: Any
+    mode: Mode
 
     @property
     def is_ready(self) -> bool:
@@ -39,48 +64,29 @@ class Source(Protocol):
         """The request and the line that made it, for ``repr`` and errors."""
 
 
-class _Reader:
-    """The owner of a thunk that was made outside any ``with api.lazy()`` block."""
-
-    is_building = False
-
-
-_READER = _Reader()
-_UNKNOWN: Any = object()
-
-
 class GreenThunk:
     """Stands in for the answer of a lazy call: a mapping, a list, a scalar or None.
 
     Args:
-        source: where the value comes from.
-        owner: has ``is_building``, true inside a ``with api.lazy()`` block: there ``thunk[key]``
-            and ``thunk[i:j]`` answer a new thunk at once.
+        source: where the value comes from. While its mode says ``is_building``, ``thunk[key]`` and
+            ``thunk[i:j]`` answer a new thunk at once.
     """
 
-    __slots__ = ("__weakref__", "_flowkit_owner", "_flowkit_source", "_flowkit_value")
+    # A class with __getattr__ is slow at every look-up of an attribute, its own slots too. So there
+    # is one slot, and whatever else is to be remembered is in the source.
+    __slots__ = ("__weakref__", "_flowkit_source")
 
     __flowkit_thunk__ = True
 
-    _flowkit_source: Source | None
-    _flowkit_value: Any
-
-    def __init__(self, source: Source, owner: Any = _READER) -> None:
+    def __init__(self, source: Source) -> None:
         self._flowkit_source = source
-        self._flowkit_owner = owner
-        self._flowkit_value = _UNKNOWN
 
     def _flowkit_read(self) -> Any:
         """The value; waits for it the first time. The commonest readings look themselves first."""
-        value = self._flowkit_value
-        if value is not _UNKNOWN:
-            return value
         source = self._flowkit_source
-        if source is None:  # another thread has just put the value there
-            return self._flowkit_value
-        value = self._flowkit_value = source.value()
-        self._flowkit_source = None
-        return value
+        if source.known is UNKNOWN:
+            source.known = source.value()
+        return source.known
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_flowkit_"):
@@ -92,13 +98,10 @@ class GreenThunk:
     @property
     def is_ready(self) -> bool:
         """Whether reading would not wait: the answer is there, or the call has failed."""
-        source = self._flowkit_source
-        return source is None or source.is_ready
+        return self._flowkit_source.is_ready
 
     def __repr__(self) -> str:
         source = self._flowkit_source
-        if source is None:
-            return f"<GreenThunk {self._flowkit_read()!r}>"
         if not source.is_ready:
             return f"<GreenThunk of {source.describe()}: not ready>"
         try:
@@ -113,8 +116,7 @@ class GreenThunk:
 
         The error of a failed call is not raised here: a failed call is ready.
         """
-        source = self._flowkit_source
-        return source is None or source.wait(timeout_s)
+        return self._flowkit_source.wait(timeout_s)
 
     def unwrap(self) -> Any:
         """The plain value, with thunks inside it replaced by their values too.
@@ -128,37 +130,49 @@ class GreenThunk:
         return self._flowkit_read()
 
     def __getitem__(self, key: Any) -> Any:
-        if self._flowkit_owner.is_building:
-            return GreenThunk(_LookUp(self, key, origin()), self._flowkit_owner)
-        value = self._flowkit_value
-        return (self._flowkit_read() if value is _UNKNOWN else value)[key]
+        source = self._flowkit_source
+        if source.mode.is_building:
+            return GreenThunk(_LookUp(source, key, origin()))
+        if source.known is UNKNOWN:
+            source.known = source.value()
+        return source.known[key]
 
     @property  # type: ignore[misc]  # isinstance sees the class of the value
     def __class__(self) -> Any:
         return self._flowkit_read().__class__
 
     def __iter__(self) -> Iterator[Any]:
-        value = self._flowkit_value
-        return iter(self._flowkit_read() if value is _UNKNOWN else value)
+        source = self._flowkit_source
+        if source.known is UNKNOWN:
+            source.known = source.value()
+        return iter(source.known)
 
     def __len__(self) -> int:
-        value = self._flowkit_value
-        return len(self._flowkit_read() if value is _UNKNOWN else value)
+        source = self._flowkit_source
+        if source.known is UNKNOWN:
+            source.known = source.value()
+        return len(source.known)
 
     def __contains__(self, item: object) -> bool:
-        value = self._flowkit_value
-        return item in (self._flowkit_read() if value is _UNKNOWN else value)
+        source = self._flowkit_source
+        if source.known is UNKNOWN:
+            source.known = source.value()
+        return item in source.known
 
     def __eq__(self, other: object) -> Any:
-        value = self._flowkit_value
-        return (self._flowkit_read() if value is _UNKNOWN else value) == other
+        source = self._flowkit_source
+        if source.known is UNKNOWN:
+            source.known = source.value()
+        return source.known == other
 
     def __ne__(self, other: object) -> Any:
         return self._flowkit_read() != other
 
     def __bool__(self) -> bool:
-        value = self._flowkit_value
-        return bool(self._flowkit_read() if value is _UNKNOWN else value)
+        source = self._flowkit_source
+        if source.known is UNKNOWN:
+            source.known = source.value()
+        return bool(source.known)
 
     def __hash__(self) -> int:
         return hash(self._flowkit_read())
@@ -300,32 +314,44 @@ class MissingKey(KeyError):
 class _LookUp:
     """The source of ``thunk[key]`` inside a block: the look-up itself, done when it is read."""
 
-    __slots__ = ("key", "parent", "where")
+    __slots__ = ("holder", "key", "known", "mode", "where")
 
-    def __init__(self, parent: GreenThunk, key: Any, where: str) -> None:
-        self.parent = parent
+    def __init__(self, holder: Source, key: Any, where: str) -> None:
+        self.holder: Source | None = holder  # None once the value is known, to let go of the rest
         self.key = key
+        self.known = UNKNOWN
+        self.mode = holder.mode
         self.where = where
 
     @property
     def is_ready(self) -> bool:
-        return self.parent.is_ready and not (is_thunk(self.key) and not self.key.is_ready)
+        holder = self.holder
+        if is_thunk(self.key) and not self.key.is_ready:
+            return False
+        return holder is None or holder.is_ready
 
     def wait(self, timeout_s: float | None) -> bool:
+        holder = self.holder
         if is_thunk(self.key) and not self.key.wait(timeout_s):
             return False
-        return self.parent.wait(timeout_s)
+        return holder is None or holder.wait(timeout_s)
 
     def value(self) -> Any:
-        holder = self.parent._flowkit_read()
+        holder = self.holder
+        if holder is None:  # another thread has just been here
+            return self.known
+        if holder.known is UNKNOWN:
+            holder.known = holder.value()
         key = plain(self.key)
         try:
-            return holder[key]
+            self.known = holder.known[key]
         except KeyError:
             raise MissingKey(key, self.where) from None
         except (IndexError, TypeError) as error:
             told = f"{error}: [{_shown(key)}] looked up at {self.where}"
             raise type(error)(told) from None
+        self.holder = None
+        return self.known
 
     def describe(self) -> str:
         return f"[{_shown(self.key)}] at {self.where}"

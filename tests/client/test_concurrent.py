@@ -1,7 +1,7 @@
 """api.async_(), and what both kinds of parallel calls share: bound, arguments, threads, surface."""
 
-import contextlib
 import inspect
+import select
 import signal
 import subprocess
 import sys
@@ -515,13 +515,13 @@ def test_an_interrupt_ends_the_waiting(kind_name):
             print("interrupted", api.desk.under_way, flush=True)
         """
     )
-    with contextlib.closing(process.stdout):
-        assert process.stdout.readline() == "waiting\n"
+    assert process.stdout.readline() == "waiting\n"
+    # gevent loses a signal that comes in the instant before its loop goes to sleep: press again.
+    while not select.select([process.stdout], [], [], 0.5)[0]:
         process.send_signal(signal.SIGINT)
-        told = process.stdout.readline()
-    process.wait(40)
+    told, err = process.communicate(timeout=40)
 
-    assert told == "interrupted 0\n", process.stderr.read()
+    assert told == "interrupted 0\n", err
 
 
 def test_results_compare_with_results(api):

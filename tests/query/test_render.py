@@ -59,7 +59,7 @@ def test_the_strings_are_exactly_these(made, text):
 
 @given(strategies.filters())
 def test_repr_is_source_that_builds_the_filter_again(made):
-    """eval(repr(f)) == f, for every made."""
+    """eval(repr(f)) == f, for every filter."""
     assert eval(repr(made), dict(NAMES)) == made
 
 

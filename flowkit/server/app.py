@@ -83,6 +83,7 @@ class App:
         """Answer *request*; whatever is wrong with it or with us becomes an envelope."""
         pretty = False
         try:
+            _check_text(request)
             if request.method == "OPTIONS":
                 return preflight(methods_at(request.segments))
             pretty = flag("pretty", request.params.get("pretty", "0"))
@@ -204,6 +205,21 @@ def _overridden(request: Request) -> tuple[Request, Mapping[str, Any]]:
         raise _too_long(limits.body_bytes_max)
     given = check_object(read_json(request.body)) if request.body.strip() else {}
     return replace(request, body=b""), {**request.params, **given}
+
+
+def _check_text(request: Request) -> None:
+    """Refuse halves of surrogate pairs: a caller in this process can send what HTTP cannot."""
+    said = (*request.segments, *request.params, *request.params.values(), request.method)
+    if not all(each.isascii() or _is_text(each) for each in said if isinstance(each, str)):
+        raise BadRequest("The address holds half of a surrogate pair")
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _check_size(body: bytes, match: Match, settings: Settings) -> None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from flowkit import __version__
+from flowkit._version import __version__
 from flowkit.errors import FlowKitError, UsageError
 from flowkit.server.settings import Settings
 

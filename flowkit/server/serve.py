@@ -19,7 +19,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
-from flowkit import __version__
+from flowkit._version import __version__
 from flowkit.errors import SettingsError
 from flowkit.green import NativeQueue
 from flowkit.server.app import App

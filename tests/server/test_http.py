@@ -3,16 +3,13 @@
 import gzip
 import json
 import socket
-import threading
 import time
-import zlib
 from contextlib import contextmanager
 
 import pytest
+from echo_app import BOMB, Echo
 
 from flowkit import limits
-from flowkit.errors import BadRequest
-from flowkit.protocol.envelope import Response
 from flowkit.server.http import Bounds, HttpServer
 
 QUICK = Bounds(
@@ -24,44 +21,6 @@ QUICK = Bounds(
     shutdown_timeout_s=5.0,
 )
 """Time-outs short enough to be waited for."""
-
-
-class Echo:
-    """Answers what it was asked; some paths misbehave on purpose."""
-
-    def __init__(self):
-        self.entered = threading.Event()
-        self.may_go_on = threading.Event()
-
-    def handle(self, request):
-        """As the application's."""
-        first = request.segments[0] if request.segments else ""
-        if first == "fault":
-            raise ZeroDivisionError("a secret inside")
-        if first == "refuse":
-            raise BadRequest("no: because", status=429, retry_after_s=7)
-        if first == "split":
-            return Response(200, {"x-a": "1\r\nx-b: 2"}, b"")
-        if first == "large":
-            return Response(200, {}, b"flowkit " * (int(request.params["size"]) // 8))
-        if first == "wait":
-            self.entered.set()
-            self.wait()
-        said = {
-            "method": request.method,
-            "segments": request.segments,
-            "params": dict(request.params),
-            "headers": dict(request.headers),
-            "body": request.body.decode("latin-1"),
-        }
-        return Response(200, {"content-type": "application/json"}, json.dumps(said).encode())
-
-    def wait(self):
-        """Wait cooperatively, as the store does."""
-        import gevent
-
-        while not self.may_go_on.is_set():
-            gevent.sleep(0.005)
 
 
 @contextmanager
@@ -472,9 +431,6 @@ def test_an_array_create_may_be_larger(server):
     over = f"Content-Length: {limits.body_array_bytes_max + 1}"
     assert ask(server, post(over, target="/v4.0/nora/drop"))[0] == 413
 
-
-BOMB = zlib.compressobj(9, zlib.DEFLATED, 31)
-BOMB = BOMB.compress(bytes(50_000_000)) + BOMB.flush()
 
 UNPACKABLE = {
     "a bomb": (BOMB, 413, "unpacked"),

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import threading
+from dataclasses import replace
 
 import apsw
 import pytest
 from contracts import Clock, StoreContract, seq_of
 
 from flowkit import limits
-from flowkit.errors import ServerError, SettingsError
+from flowkit.errors import BadRequest, ServerError, SettingsError
+from flowkit.query.params import Query
+from flowkit.server.plan import plan_find
 from flowkit.server.store.schema import SCHEMA_VERSION
 from flowkit.server.store.sqlite import FILE_NAME, open_store
 from flowkit.server.store.verify import verify
@@ -317,3 +320,114 @@ def test_greenlets_and_threads_write_side_by_side(store):
         thread.join()
 
     assert sorted(seen) == list(range(1, 161))
+
+
+def find(store, flow, **params):
+    """A find of drops in one flow."""
+
+    def job(reader):
+        now = reader.flow(flow.id)
+        return reader.find(plan_find("drop", Query.from_wire(params), now_ms=0, flow=now))
+
+    return store.read(job)
+
+
+@pytest.fixture
+def ten(store, clock):
+    """A flow of ten drops, each a millisecond younger than the one before."""
+    flow = new_flow(store, capacity=10)
+    for n in range(10):
+        put(store, flow, n)
+        clock.ms += 1
+    return flow
+
+
+def temps(found):
+    """What was found, by its temperature."""
+    return [each.doc["elems"]["temp"] for each in found.objects]
+
+
+def test_a_find_gives_the_newest_first_and_where_it_was_read(store, ten):
+    """Deleted drops are not found; the position is that of the snapshot."""
+    newest = find(store, ten, limit=1).objects[0].doc["id"]
+    store.write(lambda w: w.delete_drop(ten, newest))
+    found = find(store, ten, filter="temp > 2", limit=3)
+
+    assert temps(found) == [8, 7, 6]
+    assert found.position == f"p1.{ten.id}.{store.epoch}.11"
+    assert found.objects[0] == store.read(
+        lambda r: r.drops(ten, [found.objects[0].doc["id"]])[found.objects[0].doc["id"]]
+    )
+
+
+@pytest.mark.parametrize(
+    ("filter_text", "scanned"), [("temp < 9 && temp > 3", 2), ("a.b.c.d.e == 1 || temp < 9", 4)]
+)
+def test_start_and_limit_are_the_same_with_and_without_a_remainder(
+    store, ten, filter_text, scanned
+):
+    """The database counts where it can; otherwise the store counts what passed."""
+    found = find(store, ten, filter=filter_text, start=1, limit=2)
+
+    assert temps(found) == [7, 6]
+    assert found.scanned == scanned
+
+
+def test_a_writing_job_finds_what_it_has_written(store, ten):
+    """Find and position are of the transaction itself."""
+
+    def job(writer):
+        writer.create_drop(ten, {"elems": {"temp": 99}}, {}, creator="i1")
+        flow = writer.flow(ten.id)
+        plan = plan_find("drop", Query.from_wire({"limit": 1}), now_ms=0, flow=flow)
+        return writer.find(plan)
+
+    found = store.write(job)
+    assert temps(found) == [99]
+    assert seq_of(found.position) == 12
+
+
+def test_an_answer_that_is_too_large_is_refused(folder, clock):
+    """The error says what to do about it."""
+    store = open_store(folder, synchronous="OFF", clock_ms=clock, answer_bytes_max=2_000)
+    flow = new_flow(store)
+    for _ in range(10):
+        put(store, flow, "x" * 100)
+
+    assert len(find(store, flow, limit=5).objects) == 5
+    with pytest.raises(BadRequest, match="use only or limit"):
+        find(store, flow, limit=10)
+    store.close()
+
+
+SLOW = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+
+
+@pytest.mark.parametrize("verb", ["read", "write"])
+def test_a_query_is_ended_at_its_deadline(folder, clock, verb):
+    """It raises for its caller; the thread and the jobs around it go on."""
+    store = open_store(folder, synchronous="OFF", clock_ms=clock, query_timeout_s=0.05)
+    flow = new_flow(store)
+
+    def job(session):
+        plan = plan_find("drop", Query.from_wire({}), now_ms=0, flow=session.flow(flow.id))
+        return session.find(replace(plan, sql=SLOW, params=()))
+
+    with pytest.raises(BadRequest, match=r"longer than 0.05 s and was ended"):
+        getattr(store, verb)(job)
+
+    assert seq_of(put(store, flow).position) == 1
+    assert store.read(lambda r: r.flow(flow.id).head) == 1
+    store.close()
+
+
+def test_a_caller_may_ask_for_a_shorter_deadline(store):
+    """The shorter of the two bounds counts."""
+    flow = new_flow(store)
+
+    def job(reader):
+        plan = plan_find("drop", Query.from_wire({}), now_ms=0, flow=flow)
+        return reader.find(replace(plan, sql=SLOW, params=()))
+
+    with pytest.raises(BadRequest, match=r"longer than 0.02 s"):
+        store.read(job, timeout_s=0.02)

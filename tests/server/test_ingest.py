@@ -1,0 +1,126 @@
+"""The path of a drop: its steps, in their order."""
+
+import pytest
+
+from flowkit.errors import BadRequest, Forbidden, NotFound
+from flowkit.server import ingest
+from flowkit.server.auth import Credential
+from flowkit.server.ingest import Arrival, check_change, check_drop
+
+
+@pytest.fixture
+def who(nora):
+    """Nora's right."""
+    return Credential(nora.app.store.read(lambda reader: reader.account("nora")))
+
+
+def brought(nora, who, checked, **more):
+    """Take a drop in, in a job of its own."""
+    arrival = Arrival(checked, nora.clock.now_ms, **more)
+    return nora.app.store.write(lambda writer: ingest.create(writer, who, arrival))
+
+
+def test_a_drop_goes_all_the_way_in(nora, who):
+    """Located by path, stored with its number."""
+    flow = nora.flow("/nora/x")
+
+    written = brought(
+        nora, who, check_drop({"path": "/nora/x", "elems": {"a": 1}}, typed=False, addressed=False)
+    )
+
+    assert written.kind == "create"
+    assert written.drop.doc["flowId"] == flow["id"]
+    assert written.position.endswith(".1")
+
+
+def test_the_right_is_asked_before_anything_is_looked_up(nora, bob, who):
+    """A foreign path is refused whether or not a flow is there; a foreign id is not there."""
+    theirs = bob.flow("/bob/x")
+    checked = check_drop({"path": "/bob/none", "elems": {}}, typed=False, addressed=False)
+
+    with pytest.raises(Forbidden):
+        brought(nora, who, checked)
+    with pytest.raises(NotFound):
+        brought(
+            nora, who, check_drop({"elems": {}}, typed=False, addressed=True), flow_id=theirs["id"]
+        )
+
+
+def test_the_filter_is_asked_before_the_store(nora, who):
+    """A refused drop takes no number."""
+    flow = nora.flow("/nora/x", filter="EXISTS a")
+    refused = check_drop({"elems": {"b": 1}}, typed=False, addressed=True)
+
+    with pytest.raises(BadRequest, match="does not satisfy"):
+        brought(nora, who, refused, flow_id=flow["id"])
+
+    good = check_drop({"elems": {"a": 1}}, typed=False, addressed=True)
+    assert brought(nora, who, good, flow_id=flow["id"]).position.endswith(".1")
+
+
+def test_the_filter_of_an_update_sees_the_drop_as_it_will_stand(nora):
+    """What the update does not name is there, what it unsets is not."""
+    flow = nora.flow("/nora/x", filter="EXISTS a || fhash == 'k'")
+    made = nora.ask("POST", f"/drop/{flow['id']}", {"elems": {"a": 1}, "fhash": "k"}).body
+    target = f"/drop/{flow['id']}/{made['id']}"
+
+    assert nora.ask("PUT", target, {"elems": {}}).status == 200
+    assert nora.ask("PUT", target, {"fhash": None}).status == 400
+    assert nora.ask("PUT", target, {"fhash": None, "elems": {"a": 2}}).status == 200
+
+
+def test_the_filter_of_a_replacement_sees_the_new_elements_only(nora):
+    """An ``fhash`` write is judged by what it brings (1.4)."""
+    flow = nora.flow("/nora/x", filter="EXISTS a")
+    target = f"/drop/{flow['id']}"
+    nora.ask("POST", target, {"elems": {"a": 1}, "fhash": "k"})
+
+    assert nora.ask("POST", target, {"elems": {"b": 1}, "fhash": "k"}).status == 400
+    assert nora.ask("POST", target, {"elems": {"a": 2}, "fhash": "k"}).status == 200
+
+
+def test_an_fhash_belongs_to_one_drop(nora):
+    """An update cannot take the key of another drop."""
+    flow = nora.flow("/nora/x")
+    target = f"/drop/{flow['id']}"
+    nora.ask("POST", target, {"elems": {}, "fhash": "k"})
+    other = nora.drop(flow)
+
+    refused = nora.ask("PUT", f"{target}/{other['id']}", {"fhash": "k"})
+
+    assert refused.status == 400
+    assert refused.errors[0].startswith("fhash: ")
+
+
+@pytest.mark.parametrize(
+    ("body", "addressed", "sentences"),
+    [
+        ({"elems": {}}, True, []),
+        ({"elems": {}}, False, ["path: is required"]),
+        ({}, False, ["path: is required", "elems: is required"]),
+        ([], True, ["body: must be an object"]),
+        (
+            {"elems": {"x": {"type": "date", "value": "y"}}},
+            True,
+            ["elems.x: must be a whole number"],
+        ),
+    ],
+)
+def test_a_body_is_checked_before_the_store_is_asked(body, addressed, sentences):
+    """Every fault of the body at once, without a store."""
+    said = []
+    try:
+        check_drop(body, typed=True, addressed=addressed)
+    except BadRequest as error:
+        said = error.errors
+
+    assert len(said) == len(sentences)
+    assert all(each.startswith(start) for each, start in zip(said, sentences, strict=True))
+
+
+def test_a_change_says_only_what_it_names():
+    """Absent members stay absent, so that they stay as they are."""
+    checked = check_change({"fhash": "k", "location": None}, typed=False)
+
+    assert checked.members == {"fhash": "k", "location": None}
+    assert checked.types is None

@@ -13,6 +13,7 @@ from flowkit.errors import (
     BadRequest,
     FilterError,
     FilterSyntaxError,
+    Forbidden,
     LimitError,
     NotFound,
     PlatformError,
@@ -162,6 +163,18 @@ def test_identity_is_read_and_found(api):
 
     assert me["name"] == "nora"
     assert api.identity.read(me["id"])["id"] == me["id"]
+
+
+def test_identities_are_made_by_the_administrator_only(api):
+    """The platform refuses everybody else, and the docstrings say so."""
+    (me,) = api.identity.find()
+
+    with pytest.raises(Forbidden):
+        api.identity.create({"name": "nils"})
+    with pytest.raises(Forbidden):
+        api.identity.delete(me["id"])
+    for method in (api.identity.create, api.identity.delete):
+        assert "administrator" in method.__doc__
 
 
 # --- drops ----------------------------------------------------------------------------------------

@@ -120,9 +120,15 @@ class Pools:
         try:
             self._refuse_if_closed()
             response = wire.exchange(message, method, deadline)
+        except (ConnectionLost, Stale) as error:
+            pool.drop(wire)
+            if self.closed:  # by us, not by the server
+                raise ConnectionLost(
+                    f"the connection to {wire.where} was closed under way by this program itself"
+                ) from error
+            raise
         except BaseException:
             pool.drop(wire)
-            self._refuse_if_closed()
             raise
         if wire.reusable and not self.closed:
             pool.keep(wire)
@@ -132,7 +138,7 @@ class Pools:
 
     def _refuse_if_closed(self) -> None:
         if self.closed:
-            raise UsageError("this client is closed", hint="make a new one")
+            raise UsageError("this transport is closed", hint="make a new API")
 
     def close(self) -> None:
         """Close every connection; requests under way end with an error. May be called twice."""

@@ -14,6 +14,7 @@ Source: protocol 3.1, 3.2, 3.5; 13.2 (defects 6, 7, 10, 13, 14, 18, 21).
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import ssl
 import weakref
@@ -34,7 +35,17 @@ from flowkit.errors import (
     TransportError,
     UsageError,
 )
-from flowkit.green import Deadline, NativeLock, Slots, eventlet_patched, sockets
+from flowkit.green import (
+    Cell,
+    Deadline,
+    NativeLock,
+    Slots,
+    eventlet_patched,
+    has_hub,
+    in_thread,
+    patched,
+    sockets,
+)
 from flowkit.protocol.envelope import Request, Response
 
 __all__ = ["HttpTransport", "Transport", "check_async_lib"]
@@ -103,7 +114,6 @@ class HttpTransport:
         self._lock = NativeLock()
         self._pools = Pools(self._connect)
         self._slots = Slots(connections_max)
-        self._closed = False
         _transports.add(self)
         if self._tls_wanted and not self._always_full:
             self._tls = sockets.tls_context(self._verify)
@@ -118,14 +128,15 @@ class HttpTransport:
         Once its auth, hooks, adapters, headers, cookies, certificates or proxies are changed, all
         requests take the full path.
         """
-        with self._lock:
-            if self._session is None:
-                from flowkit.client import stock
+        if self._session is None:
+            from flowkit.client import stock
 
-                made = stock.lean_session(self._verify, self._proxies)
-                self._untouched = stock.fingerprint(made)
-                self._session = made
-            return self._session
+            made = stock.lean_session(self._verify, self._proxies)
+            with self._lock:  # two may come here at once: the first one's session stays
+                if self._session is None:
+                    self._untouched = stock.fingerprint(made)
+                    self._session = made
+        return self._session
 
     @property
     def connections(self) -> int:
@@ -171,19 +182,31 @@ class HttpTransport:
             message = self._message(request, headers)
             is_safe = _meant(request) in SAFE_METHODS
             return self._pools.exchange(message, request.method, is_safe, deadline)
+        return self._send_in_full(request, headers, deadline)
+
+    def _send_in_full(
+        self, request: Request, headers: Mapping[str, str], deadline: Deadline
+    ) -> Response:
         from flowkit.client import stock
 
-        response = stock.send(
-            self.session,
-            request.method,
-            self.base_url + request.target,
-            headers=headers,
-            body=request.body,
-            deadline=deadline,
-            connect_timeout_s=self._connect_timeout_s,
-        )
-        self._refuse_if_closed()
-        return response
+        def send() -> Response:
+            return stock.send(
+                self.session,
+                request.method,
+                self.base_url + request.target,
+                headers=headers,
+                body=request.body,
+                deadline=deadline,
+                connect_timeout_s=self._connect_timeout_s,
+            )
+
+        if has_hub() and "socket" not in patched():
+            # The stock adapter would block the loop: let a thread of its own wait for the answer.
+            answer: Cell[Response] = in_thread(send)
+            if not answer.wait(deadline.left_s()):
+                raise deadline.error()
+            return answer.get()
+        return send()
 
     def _takes_full_path(self) -> bool:
         if self._always_full:
@@ -226,13 +249,12 @@ class HttpTransport:
             raise
         return Wire(connected, f"{self._host}:{self._port}")
 
-    def _refuse_if_closed(self) -> None:
-        if self._closed:
-            raise _closed()
-
     def close(self) -> None:
-        """Close every connection; requests under way and waiting end with an error."""
-        self._closed = True
+        """Close every connection; requests under way and waiting end with an error.
+
+        A session that the user gave stays open. Requests under way on the full path end with their
+        answer or their time.
+        """
         self._slots.close(_closed())
         self._pools.close()
         if self._untouched is not None:  # the session is ours, not one that the user gave
@@ -322,7 +344,13 @@ def _proxies(base_url: str) -> dict[str, str]:
 
     proxies: dict[str, str] = dict(get_environ_proxies(base_url))
     proxies.pop("no", None)
-    return proxies if select_proxy(base_url, proxies) else {}
+    chosen = select_proxy(base_url, proxies)
+    if chosen and chosen.startswith("socks") and importlib.util.find_spec("socks") is None:
+        raise SettingsError(
+            f"the environment names a {chosen.partition(':')[0]} proxy, which needs PySocks",
+            hint="pip install 'requests[socks]', or set NO_PROXY",
+        )
+    return proxies if chosen else {}
 
 
 def _fixed_headers(parts: SplitResult, base_url: str) -> dict[str, str]:

@@ -25,7 +25,7 @@ from flowkit.green.native import (
     start_thread,
 )
 from flowkit.green.slots import Deadline, Slots
-from flowkit.green.tasks import Task, spawn
+from flowkit.green.tasks import Task, in_thread, spawn
 
 __all__ = [
     "Cell",
@@ -37,6 +37,7 @@ __all__ = [
     "Task",
     "eventlet_patched",
     "has_hub",
+    "in_thread",
     "monotonic",
     "patched",
     "sleep",

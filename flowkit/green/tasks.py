@@ -9,9 +9,9 @@ import gevent
 
 from flowkit.errors import Cancelled
 from flowkit.green.cells import Cell
-from flowkit.green.native import eventlet_patched
+from flowkit.green.native import eventlet_patched, start_thread
 
-__all__ = ["Task", "spawn"]
+__all__ = ["Task", "in_thread", "spawn"]
 
 
 class Task(gevent.Greenlet):  # type: ignore[misc]  # gevent ships no types
@@ -91,3 +91,17 @@ def spawn(function: Callable[..., Any], *args: Any) -> Task:
     task = Task(function, *args)
     task.start()
     return task
+
+
+def in_thread(function: Callable[..., Any], *args: Any) -> Cell[Any]:
+    """Run ``function(*args)``, which may block, in a native thread of its own; its outcome."""
+    cell: Cell[Any] = Cell()
+
+    def run() -> None:
+        try:
+            cell.set(function(*args))
+        except BaseException as error:  # noqa: BLE001 - handed to whoever takes the outcome
+            cell.fail(error)
+
+    start_thread(run, name=getattr(function, "__qualname__", None))
+    return cell

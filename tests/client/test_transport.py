@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib.util
 import os
 import threading
 import time
@@ -298,6 +299,53 @@ def wait_until(is_true, timeout_s=5.0):
     while not is_true():
         assert time.monotonic() < until, "it never came true"
         gevent.sleep(0.001)
+
+
+def test_a_server_that_says_close_is_taken_at_its_word(serve, run):
+    """Its connection is not used again, nor one that has been idle for too long."""
+    server = serve(lambda asked: answer(b"{}", 200, ("Connection: close",)))
+    transport = HttpTransport(server.url)
+
+    run(lambda: [transport.send(POST, timeout_s=5) for _ in range(3)])
+
+    assert server.connections == 3
+    assert transport.connections == 0
+    transport.close()
+
+
+def test_a_connection_idle_for_too_long_is_dropped(serve, run, monkeypatch):
+    """Before the server does it."""
+    monkeypatch.setattr(limits, "idle_connection_s", 0.0)
+    server = serve(echo)
+    transport = HttpTransport(server.url)
+
+    run(lambda: [transport.send(GET, timeout_s=5) for _ in range(3)])
+
+    assert server.connections == 3
+    transport.close()
+
+
+def test_bytes_beyond_an_answer_are_nobodys_answer(serve, run):
+    """A second answer that nobody asked for is not given to the next request."""
+    server = serve(lambda asked: answer(b'{"a": 1}') + answer(b'{"forged": 1}'))
+    transport = HttpTransport(server.url)
+
+    bodies = run(lambda: [transport.send(GET, timeout_s=5).body for _ in range(3)])
+
+    assert bodies == [b'{"a": 1}'] * 3
+    assert server.connections == 3
+    transport.close()
+
+
+def test_a_socks_proxy_without_its_library_is_refused_at_once(monkeypatch):
+    """The error names what to install."""
+    if importlib.util.find_spec("socks") is not None:
+        pytest.skip("PySocks is installed")
+    monkeypatch.setenv("ALL_PROXY", "socks5://nora:s3cret@127.0.0.1:1080")
+
+    with pytest.raises(SettingsError, match=r"requests\[socks\]") as caught:
+        HttpTransport("http://platform.invalid")
+    assert "s3cret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

@@ -5,9 +5,11 @@ Processes that are patched are processes of their own; the server is always in t
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib.util
 import os
+import socket
 import ssl
 import subprocess
 import sys
@@ -23,7 +25,7 @@ from client.scripted_server import ScriptedServer, answer
 
 from flowkit.client.transport import HttpTransport
 from flowkit.errors import ConnectError, DeadlineExceeded, SettingsError
-from flowkit.green import patched, spawn
+from flowkit.green import patched, spawn, start_thread
 from flowkit.protocol.envelope import Request
 
 GET = Request("GET", ("v4.0", "nora", "flow"))
@@ -89,11 +91,14 @@ def check_side_by_side(took_s):
     assert DELAY_S <= took_s < REQUESTS * DELAY_S / 2
 
 
-def test_greenlets_of_an_unpatched_process_wait_side_by_side(serve, ca_path):
+@pytest.mark.parametrize("path", ["lean", "full"])
+def test_greenlets_of_an_unpatched_process_wait_side_by_side(serve, ca_path, path):
     """40 requests of 50 ms over TLS take some 0.1 s, not 2 s."""
     assert not patched()
     server = serve(slowly)
     with HttpTransport(server.url, verify=ca_path) as transport:
+        if path == "full":
+            transport.session.auth = ("user", "pass")
         began = time.monotonic()
         tasks = [spawn(lambda: transport.send(GET, timeout_s=20)) for _ in range(REQUESTS)]
         gevent.joinall(tasks)
@@ -224,6 +229,60 @@ def test_under_eventlet_the_stock_adapter_serves(serve, ca_path):
     """
 
     check_side_by_side(float(run_process(script, serve(slowly).url, ca_path)))
+
+
+class Tunnel:
+    """A proxy that knows CONNECT."""
+
+    def __init__(self):
+        self.asked = []
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+        start_thread(self._accept)
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                start_thread(self._serve, self._listening.accept()[0])
+
+    def _serve(self, client):
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += client.recv(4096)
+        place = head.split()[1].decode()
+        self.asked.append((head.split()[0].decode(), place))
+        host, _, port = place.partition(":")
+        server = socket.create_connection((host, int(port)))
+        client.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
+        start_thread(self._pass_on, server, client)
+        self._pass_on(client, server)
+
+    def _pass_on(self, source, target):
+        with contextlib.suppress(OSError):
+            while part := source.recv(65536):
+                target.sendall(part)
+            target.shutdown(socket.SHUT_WR)
+
+    def close(self):
+        """Take nobody new."""
+        with contextlib.suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+
+
+def test_https_goes_through_the_proxy_of_the_environment(serve, ca_path, monkeypatch):
+    """By CONNECT, with the server's own certificate checked at the far end."""
+    tunnel, server = Tunnel(), serve()
+    for name in ("NO_PROXY", "no_proxy", "https_proxy", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", tunnel.url)
+    transport = HttpTransport(server.url, verify=ca_path)
+    monkeypatch.delenv("HTTPS_PROXY")
+
+    assert transport.send(GET, timeout_s=10).status == 200
+    assert tunnel.asked == [("CONNECT", f"127.0.0.1:{server.port}")]
+    transport.close()
+    tunnel.close()
 
 
 def context_for(ca_path):

@@ -26,6 +26,7 @@ class ServerProcess:
     Args:
         data: its data folder.
         flags: further flags of ``flowkit serve``.
+        first: Python code that the process runs before.
         environ: further environment variables.
 
     Attributes:
@@ -34,9 +35,12 @@ class ServerProcess:
         said: the lines of its start.
     """
 
-    def __init__(self, data: Path, *flags: str, account: str = "nora", **environ: str) -> None:
+    def __init__(
+        self, data: Path, *flags: str, account: str = "nora", first: str = "pass", **environ: str
+    ) -> None:
         self.account = account
-        command = [sys.executable, "-m", "flowkit", "serve", "--port", "0", "--data", str(data)]
+        script = f"{first}; from flowkit.__main__ import main; main()"
+        command = [sys.executable, "-c", script, "serve", "--port", "0", "--data", str(data)]
         self.process = subprocess.Popen(
             [*command, "--account", account, *flags],
             stdout=subprocess.PIPE,

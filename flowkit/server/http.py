@@ -21,6 +21,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import resource
 import socket
 import time
 from collections.abc import Callable
@@ -43,6 +44,8 @@ _log = logging.getLogger(__name__)
 
 _RECV_BYTES = 64 * 1024
 _SEND_BYTES = 256 * 1024
+_FILES_KEPT = 64
+"""Open files that connections leave for the store, its readers and the log."""
 _OUT_OF_FILES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
@@ -118,7 +121,7 @@ class HttpServer:
     def _run(self) -> None:
         """The life of the server's thread."""
         listener = gevent.socket.socket(fileno=self._socket.detach())
-        pool = gevent.pool.Pool(self.bounds.connections_max)
+        pool = gevent.pool.Pool(_connections_max(self.bounds))
         try:
             accepting = gevent.spawn(self._accept, listener, pool)
             grace_s = self._stop.get()
@@ -165,6 +168,14 @@ class HttpServer:
         force = gevent.spawn(end_by_force)
         pool.join()
         force.kill()
+
+
+def _connections_max(bounds: Bounds) -> int:
+    """The bound of connections, below what the process may open: the store needs files, too."""
+    files_max, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files_max == resource.RLIM_INFINITY:
+        return bounds.connections_max
+    return max(1, min(bounds.connections_max, files_max - _FILES_KEPT))
 
 
 def _bound_socket(host: str, port: int) -> socket.socket:
@@ -321,8 +332,9 @@ class _Connection:
         headers = [
             *response.headers.items(),
             ("date", _date()),
-            ("content-length", str(len(response.body))),
         ]
+        if response.status != 204:
+            headers.append(("content-length", str(len(response.body))))
         if not keep_alive:
             headers.append(("connection", "close"))
         elif head is not None and head.minor == 0:

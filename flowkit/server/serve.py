@@ -11,14 +11,17 @@ Source: the issue, section 4.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
+import resource
 import signal
 import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
+from flowkit import limits
 from flowkit._version import __version__
 from flowkit.errors import SettingsError
 from flowkit.green import NativeQueue
@@ -174,6 +177,7 @@ def serve(
     Raises:
         SettingsError: as ``Server``.
     """
+    _open_more_files()
     server = Server(settings)
     try:
         more = on_open(server) if on_open is not None else []
@@ -189,6 +193,16 @@ def serve(
 
     server.run(greet)
     say("flowkit has stopped.")
+
+
+def _open_more_files() -> None:
+    """Let this process open as many files as it may: each connection takes one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = limits.connections_max * 2
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
 def _token_lines(server: Server) -> list[str]:

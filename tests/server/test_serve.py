@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import subprocess
 import threading
 import time
 
@@ -229,6 +230,46 @@ def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path):
         kept = {drop["id"] for drop in api.drop(flow).find(limit=100_000, only="id")}
     assert len(done) > 50
     assert set(done) <= kept
+
+
+@pytest.mark.slow
+def test_a_second_signal_does_not_wait(tmp_path):
+    """The first one waits for a body that is on its way, the second one ends it."""
+    with ServerProcess(tmp_path) as server:
+        port = int(server.url.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), 10) as sock:
+            sock.sendall(
+                b"POST /v4.0/nora/flow HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n"
+                b"Expect: 100-continue\r\n\r\n"
+            )
+            assert sock.recv(100).startswith(b"HTTP/1.1 100 ")
+            server.process.send_signal(signal.SIGTERM)
+            with pytest.raises(subprocess.TimeoutExpired):
+                server.process.wait(0.5)
+            began = time.monotonic()
+            code, said, errors = server.end(signal.SIGINT)
+
+    assert (code, said, errors) == (0, "flowkit has stopped.\n", "")
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.slow
+def test_more_connections_than_files_do_not_stop_the_server(tmp_path):
+    """Where a process may open few files, the connections beyond wait; nothing breaks."""
+    command = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))"
+    with ServerProcess(tmp_path, first=command) as server, server.connect() as api:
+        api.flow.create({"path": "/nora/a"})
+        port = int(server.url.rpartition(":")[2])
+        idle = [socket.create_connection(("127.0.0.1", port), 10) for _ in range(150)]
+
+        assert len(api.flow.find()) == 1
+        for sock in idle:
+            sock.close()
+        with server.connect() as other:
+            assert len(other.flow.find()) == 1
+        code, _, errors = server.end()
+
+    assert (code, errors) == (0, "")
 
 
 def raw(server, data):

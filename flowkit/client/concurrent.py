@@ -210,8 +210,8 @@ class LazyCalls:
         self._slots = slots_of(pool)
         self._lock = green.NativeLock()
         self._block: list[Call] | None = None
-        # Where gevent has patched the process, no thread blocks its hub: stay in the caller's.
-        self._in_loop = "socket" not in green.patched()
+        # In a patched process no thread blocks its hub: there calls stay in the caller's.
+        self._in_loop = not (green.eventlet_patched() or "socket" in green.patched())
 
     def __getattr__(self, name: str) -> Any:
         return calls_of(self._api, name, self._make)

@@ -20,6 +20,7 @@ from typing import Any
 
 import simplejson
 
+from flowkit.client.arguments import is_thunk, plain
 from flowkit.errors import UsageError
 from flowkit.query.nodes import Filter
 
@@ -46,6 +47,8 @@ def dumps(value: Any, **options: Any) -> str:
         "default": _default,
         **options,
     }
+    if is_thunk(value):  # simplejson takes a text alone for a text before it asks for_json
+        value = plain(value)
     try:
         return simplejson.dumps(value, **settings)
     except (ValueError, TypeError, OverflowError) as error:

@@ -10,8 +10,8 @@ Rules of this module:
 * Nothing is printed for a call that fails; its error is kept for whoever reads the outcome.
 * ``async_()`` calls are green threads of the thread that makes them. ``lazy()`` calls run in a
   thread of our own with its own hub (``Loop``), so that any thread may block while it reads a
-  thunk; in a process that gevent has patched they run in the caller's hub, for there no thread
-  ever blocks the others.
+  thunk; in a process that gevent or eventlet has patched they run in the caller's hub, for there
+  no thread ever blocks the others.
 
 Source: protocol 13.2, defects 57 to 61.
 """
@@ -21,7 +21,6 @@ from __future__ import annotations
 import inspect
 import math
 import os
-import types
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -304,15 +303,16 @@ class ServiceCalls:
             raise AttributeError(f"{self._name} has no {verb}")
         method = getattr(self._service, verb, None) if self._arguments else self._verb(verb)
         told = f"{self._name}.{verb}"
-        if verb == "find_iter" or inspect.isgeneratorfunction(method):
-            raise UsageError(
-                f"{told} cannot run in parallel: it asks again and again and has no one answer",
-                hint=f"use api.{told}(…) itself, or find(…, limit=…) here",
-            )
         if method is not None and not callable(method):
             return method
+        has_one_answer = verb != "find_iter" and not inspect.isgeneratorfunction(method)
 
         def ask(*args: Any, **kwargs: Any) -> Any:
+            if not has_one_answer:
+                raise UsageError(
+                    f"{told} cannot run in parallel: it asks again and again, it has no one answer",
+                    hint=f"use api.{told}(…) itself, or find(…, limit=…) here",
+                )
             return self._make(told, lambda: self._verb(verb), args, kwargs)
 
         ask.__name__ = verb
@@ -349,6 +349,6 @@ def calls_of(api: Any, name: str, make: Make) -> Any:
     found = getattr(api, name)
     if name == "request":
         return lambda *args, **kwargs: make(name, lambda: found, args, kwargs)
-    if isinstance(found, types.MethodType | str | tuple) or found is None:
+    if hasattr(type(api), name):  # services are the API's own, methods and options its class's
         raise AttributeError(f"{name} is no service: use api.{name} itself")
     return ServiceCalls(make, name, found)

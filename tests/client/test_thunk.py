@@ -8,6 +8,7 @@ import json
 import math
 import operator
 import pickle
+import re
 import threading
 import traceback
 
@@ -410,6 +411,62 @@ def test_greenlets_read_while_others_run(api, lazy):
     green.spawn(lambda: api.desk.door("a").set(None))
 
     assert [reader.get(timeout=20) for reader in readers] == [8, 8, 8]
+
+
+def as_mapping(thunk):
+    """Whether a mapping pattern matches."""
+    match thunk:
+        case {"a": _}:
+            return True
+    return False
+
+
+def as_sequence(thunk):
+    """Whether a sequence pattern matches."""
+    match thunk:
+        case [_]:
+            return True
+    return False
+
+
+def grown(thunk):
+    """Whether += grows a plain list in place."""
+    same = plain = []
+    plain += thunk
+    return same is plain
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        (None, lambda x: x is None),
+        ({}, lambda x: type(x) is dict),
+        ({"a": 1}, as_mapping),
+        ([1], as_sequence),
+        ([1], grown),
+        (5, lambda x: not isinstance(x, collections.abc.Iterable)),
+        ({}, lambda x: not isinstance(x, collections.abc.Hashable)),
+        ({}, lambda x: json.dumps(x) == "{}"),
+        ("a", lambda x: simplejson.dumps(x, for_json=True) == '"a"'),
+        ({}, lambda x: simplejson.dumps(x) == "{}"),
+        ("a", lambda x: "".join([x]) == "a"),
+        ("a", lambda x: x in "abc"),
+        ("a", lambda x: "abc".startswith(x)),
+        ("a", lambda x: re.match("a", x) is not None),
+        ("ff", lambda x: int(x, 16) == 255),
+    ],
+)
+def test_what_cannot_be_honest(value, read, thunk):
+    """The list of the documents: each holds for the value, and does not for its thunk."""
+    made = thunk(value)
+    assert read(copy.deepcopy(value)) is True
+
+    try:
+        held = read(made)
+    except TypeError:
+        held = False
+    assert held is False
+    assert read(made.unwrap()) is True
 
 
 def test_a_thunk_is_not_callable_and_has_no_context(thunk):

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import math
 import re
+from functools import lru_cache
 
 from flowkit.errors import FilterError
 from flowkit.query import normal
-from flowkit.query.nodes import Literal
+from flowkit.query.nodes import KEYWORDS, Literal, Path
 
 __all__ = [
     "BLANK",
@@ -26,6 +27,7 @@ __all__ = [
     "hint_for",
     "number",
     "offset_of",
+    "plain_path",
     "unquoted",
 ]
 
@@ -50,6 +52,7 @@ _JUNK = "\0"
 DIGITS = frozenset("-0123456789")
 QUOTES = frozenset("\"'")
 NAME_SIGNS = frozenset("_$")
+_PLAIN = re.compile(r"[A-Za-z_$][A-Za-z0-9_$-]*(?:\.(?:[A-Za-z_$][A-Za-z0-9_$-]*|[0-9]+))*")
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|([\s\S]))")
 _ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 WORDS: dict[str, Literal] = {"true": True, "false": False, "null": None}
@@ -91,6 +94,15 @@ def offset_of(text: str, at: int) -> int:
     """Where the lexeme number *at* begins in *text*."""
     starts = [found.start(1) for found in _LEXEME.finditer(text.rstrip(BLANK))]
     return starts[at] if at < len(starts) else len(text)
+
+
+@lru_cache(maxsize=1_024)
+def plain_path(lexeme: str) -> Path | None:
+    """The path of a lexeme of ASCII names and dots; None for all that needs a closer look."""
+    if _PLAIN.fullmatch(lexeme) is None:
+        return None
+    path = tuple(lexeme.split("."))
+    return None if path[0] in KEYWORDS else path
 
 
 def hint_for(lexeme: str) -> str | None:

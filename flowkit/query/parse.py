@@ -43,6 +43,7 @@ from flowkit.query.lexemes import (
     hint_for,
     number,
     offset_of,
+    plain_path,
     unquoted,
 )
 from flowkit.query.nodes import (
@@ -72,6 +73,12 @@ __all__ = ["parse"]
 
 _CACHED_CHARS_MAX = 4_096
 """Longer texts are read each time: a cache of them would hold too much memory."""
+
+_PLAIN_CHARS_MAX = 64
+"""Longer members are cut each time: the cache of members holds short ones."""
+
+_GOES_ON = frozenset("[.")
+"""What follows a name that is not the whole member."""
 
 _GROUPS_MAX = 2 * limits.filter_depth_max + 1
 """Parentheses and NOT open at once: a filter of the greatest depth is written with two a level."""
@@ -206,7 +213,8 @@ class _Reader:
     def comparison(self, path: Path, op: str) -> Filter:
         self.at += 1
         lexeme = self.lexemes[self.at]
-        if not self.starts_member(lexeme):
+        first = lexeme[:1]
+        if first in QUOTES or first in DIGITS or not self.starts_member(lexeme):
             return Comparison(path, op, self.literal())
         return MemberComparison(path, op, self.member())
 
@@ -360,6 +368,10 @@ class _Reader:
 
     def member(self) -> Path:
         lexeme = self.lexemes[self.at]
+        plain = plain_path(lexeme) if len(lexeme) < _PLAIN_CHARS_MAX else None
+        if plain is not None and self.lexemes[self.at + 1] not in _GOES_ON:
+            self.at += 1
+            return plain
         segments: list[str] = []
         if self.is_word(lexeme):
             segments = self.word_segments(lexeme)

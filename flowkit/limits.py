@@ -10,7 +10,7 @@ filter_text_chars_max = 65_536
 """Longest filter text. Longer than any client sends, short enough to parse in some milliseconds."""
 
 filter_depth_max = 32
-"""Deepest nesting of parentheses and NOT. The parser takes a few frames a level of 1,000."""
+"""Deepest nesting of &&, || and NOT. The parser takes a few frames a level of 1,000."""
 
 filter_rules_max = 1_000
 """Most rules in one filter. SQLite allows expressions a little deeper than that."""
@@ -121,7 +121,7 @@ linger_timeout_s = 5.0
 """Seconds that a refused request may go on sending, so that its client gets to read the refusal."""
 
 connections_max = 8_192
-"""Most connections that a server holds; the next one waits to be accepted. Each takes some 20 KiB."""
+"""Most connections that a server holds; the next one waits to be accepted. An idle one takes some 10 KiB."""
 
 gzip_members_max = 64
 """Most members of one gzip body; each costs some memory before it yields a byte."""

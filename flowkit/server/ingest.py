@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from flowkit.errors import BadRequest, NotFound
+from flowkit.errors import BadRequest, NotFound, UsageError
 from flowkit.protocol.envelope import NOT_LOCATED
 from flowkit.protocol.resources import RESOURCES
 from flowkit.query.match import predicate
@@ -178,7 +178,12 @@ def _admit(_writer: Writer, who: Credential, arrival: Arrival) -> None:
         types = arrival.old.types if arrival.checked.types is None else arrival.checked.types
         merged = arrival.old.doc | arrival.changes
         doc = {name: value for name, value in merged.items() if value is not None}
-    if not predicate(parse(text))(doc, arrival.now_ms, places=arrival.places, types=types):
+    try:
+        admitted = predicate(parse(text))(doc, arrival.now_ms, arrival.places, types)
+    except UsageError as error:
+        # a postal code that was known when the filter was written and is not any more
+        raise BadRequest(f"The Flow's filter cannot be evaluated: {error}") from None
+    if not admitted:
         raise BadRequest(REFUSED_BY_FILTER)
 
 

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flowkit import limits
+from flowkit.green import spawn
 from flowkit.protocol.envelope import NOT_LOCATED, Request
 from flowkit.server.auth import NO_CREDENTIAL
 from flowkit.server.routes import ROUTES
@@ -401,6 +402,54 @@ def test_many_threads_may_ask_at_once(nora):
 
     assert wrong == []
     assert len(nora.ask("GET", f"/drop/{flow['id']}?limit=1000").body) == 160
+
+
+def test_many_greenlets_may_ask_at_once(nora):
+    """The same from green threads: nobody waits in the way of another for ever."""
+    flow = nora.flow("/nora/x")
+
+    def work(n):
+        made = nora.ask("POST", f"/drop/{flow['id']}", {"elems": {"n": n}})
+        return nora.ask("GET", f"/drop/{flow['id']}/{made.body['id']}").body["elems"]["n"]
+
+    tasks = [spawn(work, n) for n in range(50)]
+
+    assert [task.cell.get(timeout_s=30) for task in tasks] == list(range(50))
+
+
+def test_postal_codes_are_looked_up_where_there_is_a_table(tmp_path):
+    """With the table a find by ZIP works; without it, or with an unknown code, 400 (4.5.11)."""
+    near = "?filter=location%20WITHIN%205%20KM%20OF%20%5BZIP="
+    for lookup, status, sentence in [
+        (True, 200, None),
+        (False, 400, "filter: ZIP lookup is not available"),
+    ]:
+        with visiting(tmp_path / str(lookup), zip_lookup=lookup) as (nora, _):
+            flow = nora.flow("/nora/x")
+            place = {"lat": 40.69, "lon": -73.99}
+            nora.ask("POST", f"/drop/{flow['id']}", {"elems": {}, "location": place})
+            found = nora.ask("GET", f"/drop/{flow['id']}{near}11201%5D")
+            unknown = nora.ask("GET", f"/drop/{flow['id']}{near}00001%5D")
+            made = nora.ask(
+                "POST", "/flow", {"path": "/nora/y", "filter": "l WITHIN 1 KM OF [ZIP=11201]"}
+            )
+            assert found.status == status
+            assert made.status == (201 if lookup else 400)
+            assert len(found.body) == lookup
+            assert unknown.status == 400
+            for refused in (found, made):
+                assert refused.errors == ([] if sentence is None else [sentence])
+
+
+def test_a_hard_pattern_cannot_hang_the_server(nora, flow):
+    """Nested repeats are answered or refused at once."""
+    for n in range(20):
+        nora.drop(flow, t="a" * 2000 + "!", n=n)
+
+    asked = nora.ask("GET", f"/drop/{flow['id']}?filter=t%20=~%20/%5E(a%2B)%2B%24/")
+
+    assert asked.status in (200, 400)
+    assert asked.body in ([], {})
 
 
 # Anything at all

@@ -224,7 +224,7 @@ def create(call: Call) -> Work:
     checked = _check(call, body)
 
     def work(writer: Writer, who: Credential) -> Result:
-        written = _ingest(call, writer, who, checked)
+        written = _ingest(call, writer, who, _arrival(call, checked))
         status = 200 if written.kind == "replace" else 201
         position = written.position
         return _shown(call, query, writer, who, written.drop, position=position, status=status)
@@ -238,12 +238,13 @@ def _check(call: Call, body: Any) -> Checked:
     return checked
 
 
-def _ingest(
-    call: Call, writer: Writer, who: Credential, checked: Checked, flow: StoredFlow | None = None
-) -> Written:
-    arrival = ingest.Arrival(checked, call.now_ms, call.places, call.args.get("flow"), flow=flow)
+def _arrival(call: Call, checked: Checked, flow: StoredFlow | None = None) -> ingest.Arrival:
+    return ingest.Arrival(checked, call.now_ms, call.places, call.args.get("flow"), flow=flow)
+
+
+def _ingest(call: Call, writer: Writer, who: Credential, arrival: ingest.Arrival) -> Written:
     written = ingest.create(writer, who, arrival)
-    call.note(checked.notes)
+    call.note(arrival.checked.notes)
     return written
 
 
@@ -259,6 +260,7 @@ def _create_many(call: Call, query: Query, bodies: list[Any]) -> Work:
         flow = None
         if "flow" in call.args:
             flow = flow_with_id(writer, who, call.args["flow"], "dropWrite")
+        located: dict[Any, StoredFlow | None] = {}  # each flow is looked up once
         answers: list[Any] = []
         positions: dict[str, str] = {}
         failed = False
@@ -266,7 +268,10 @@ def _create_many(call: Call, query: Query, bodies: list[Any]) -> Work:
             try:
                 if isinstance(entry, PlatformError):
                     raise entry
-                written = _ingest(call, writer, who, entry, flow)
+                place = entry.members.get("flowId") or entry.members.get("path")
+                arrival = _arrival(call, entry, flow or located.get(place))
+                written = _ingest(call, writer, who, arrival)
+                located[place] = arrival.flow
             except PlatformError as error:
                 if error.status >= 500:
                     raise

@@ -97,7 +97,7 @@ class GreenThunk:
 
     @property
     def is_ready(self) -> bool:
-        """Whether reading would not wait: the answer is there, or the call has failed."""
+        """Whether reading would not wait, because the answer is there or the call has failed."""
         return self._flowkit_source.is_ready
 
     def __repr__(self) -> str:

@@ -1,12 +1,14 @@
-"""The agreement campaign: SQL, the Python predicate, and the predicate of the text read back, pair by pair.
+"""The agreement campaign: SQL, the predicate, and the predicate of the text, pair by pair.
 
-``python tests/together/agreement.py --pairs 1000000 --seconds 1500 --seed 1`` draws batches of objects and
-filters from a small pool of names and values, so that rules meet members that exist and types collide, runs
-each filter as the plan of a find over the batch, and compares the ids found with those of the predicate, before
-and after a round trip through text. It prints one summary line and ends with 1 at the first
-disagreement, reduced to one object and the smallest part of the filter that still disagrees.
+``python tests/together/agreement.py --pairs 1000000 --seconds 1500 --seed 1`` draws batches of
+objects and filters from a small pool of names and values, so that rules meet members that exist and
+types collide, runs each filter as the plan of a find over the batch, and compares the ids found
+with those of the predicate, before and after a round trip through text. It prints one summary line
+and ends with 1 at the first disagreement, reduced to one object and the smallest part of the filter
+that still disagrees.
 
-A seeded ``random.Random`` draws, not hypothesis: a hundred times as many pairs fit in the same time.
+A seeded ``random.Random`` draws, not hypothesis: a hundred times as many pairs fit in the same
+time.
 """
 
 from __future__ import annotations
@@ -27,7 +29,6 @@ from flowkit.query.match import predicate
 from flowkit.query.nodes import (
     COMPARISONS,
     Age,
-    And,
     Comparison,
     Contains,
     Everything,
@@ -38,7 +39,6 @@ from flowkit.query.nodes import (
     Matches,
     MemberComparison,
     Modulo,
-    Or,
     Path,
     Regex,
     Within,
@@ -54,73 +54,43 @@ from flowkit.server.store.base import StoredDrop, StoredFlow
 NOW_MS = 1_500_000_000_000
 FLOW = StoredFlow(1, {"id": "f" + "0" * 24, "path": "/nora/north", "capacity": 9}, 0, "e", 0, 0)
 
+# fmt: off
 NAMES = (
-    "a",
-    "b",
-    "c",
-    "temp",
-    "tags",
-    "0",
-    "1",
-    "a.b",
-    'q"t',
-    "",
-    "é😀",
-    "location",
-    "path",
-    "\x00x",
+    "a", "b", "c", "temp", "tags", "0", "1", "a.b", 'q"t', "", "é😀",
+    "location", "path", "\x00x",
 )
-TEXTS = ("", "a", "b", "ab", "A", "north", "South 1", "10", "1", "é", "😀", "\uffff", "'", "a\x00b", "true",
-         "null", "a\nb\n", "K", "\u212a", "/nora/north")  # fmt: skip
+TEXTS = (
+    "", "a", "b", "ab", "A", "north", "South 1", "10", "1", "é", "😀", "\uffff", "'", "a\x00b",
+    "true", "null", "a\nb\n", "K", "\u212a", "/nora/north",
+)
 INTS = (
-    -3,
-    -1,
-    0,
-    1,
-    2,
-    3,
-    5,
-    10,
-    2**31,
-    2**53,
-    2**53 + 1,
-    2**63 - 1,
-    -(2**63),
-    NOW_MS,
-    NOW_MS - 500,
+    -3, -1, 0, 1, 2, 3, 5, 10, 2**31, 2**53, 2**53 + 1, 2**63 - 1, -(2**63), NOW_MS, NOW_MS - 500,
 )
-FLOATS = (-1.0, -0.0, 0.0, 0.1, 0.1 + 0.2, 0.5, 1.0, 2.5, 5.5, -5.5, 10.0, 1e-7, 5e-324, 1e300, 2.0**53,
-          9.3e18, 9.223372036854775807e18, NOW_MS - 500.5)  # fmt: skip
-PATTERNS = ("a", "^a", "b$", "^$", "a.?", "[A-Z]", "north|south", r"\d+", "", "é", "'", "/", r"^\w+$", r"\s",
-            "[^a-k]", "k", r"\p{Lu}", r"a.b", r"(?:a|b){2}", r"\x00")  # fmt: skip
+FLOATS = (
+    -1.0, -0.0, 0.0, 0.1, 0.1 + 0.2, 0.5, 1.0, 2.5, 5.5, -5.5, 10.0, 1e-7, 5e-324, 1e300, 2.0**53,
+    9.3e18, 9.223372036854775807e18, NOW_MS - 500.5,
+)
+PATTERNS = (
+    "a", "^a", "b$", "^$", "a.?", "[A-Z]", "north|south", r"\d+", "", "é", "'", "/", r"^\w+$",
+    r"\s", "[^a-k]", "k", r"\p{Lu}", r"a.b", r"(?:a|b){2}", r"\x00",
+)
 TYPES = (
-    "string",
-    "boolean",
-    "integer",
-    "long",
-    "float",
-    "list",
-    "map",
-    "date",
-    "location",
-    "email",
-    "odd",
+    "string", "boolean", "integer", "long", "float", "list", "map", "date", "location", "odd",
 )
 PLACES = (
-    (59.91, 10.75),
-    (0, 0),
-    (60, 11),
-    (-90, 0),
-    (0.5, -180),
-    (59.9, 10.7),
-    (-33.9, 151.2),
-    (90, 180),
+    (59.91, 10.75), (0, 0), (60, 11), (-90, 0), (0.5, -180), (59.9, 10.7),
+    (-33.9, 151.2), (90, 180),
 )
-MEMBERS = (("creationDate",), ("lastEditDate",), ("version",), ("fhash",), ("path",), ("id",), ("flowId",),
-           ("location",), ("location", "lat"), ("location", "specifiers", "city"), ("elems",), ("creatorId",),
-           ("parentDropId", "flowId"), ("parentDropId",), ("lastEditorId",), ("path", "a"))  # fmt: skip
-FLOW_MEMBERS = (("id",), ("path",), ("capacity",), ("description",), ("filter",), ("public",), ("history",),
-                ("creationDate",), ("lastEditDate",), ("creatorId",), ("a",), ("path", "0"))  # fmt: skip
+MEMBERS = (
+    ("creationDate",), ("lastEditDate",), ("version",), ("fhash",), ("path",), ("id",), ("flowId",),
+    ("location",), ("location", "lat"), ("location", "specifiers", "city"), ("elems",),
+    ("creatorId",), ("parentDropId", "flowId"), ("parentDropId",), ("lastEditorId",), ("path", "a"),
+)
+FLOW_MEMBERS = (
+    ("id",), ("path",), ("capacity",), ("description",), ("filter",), ("public",), ("history",),
+    ("creationDate",), ("lastEditDate",), ("creatorId",), ("a",), ("path", "0"),
+)
+# fmt: on
 CODES = {"11201": (59.9, 10.7), "00501": (0.0, 0.0)}
 
 
@@ -318,7 +288,8 @@ class Batch:
     def _insert_flow(self, number: int, doc: dict[str, Any], types: dict[str, str]) -> None:
         columns = ", ".join(rows.FLOW_MEMBERS[name] for name in doc)
         self.connection.execute(
-            f"INSERT INTO flow (key, account, {columns}) VALUES ({number}, 'nora'{', ?' * len(doc)})",
+            f"INSERT INTO flow (key, account, {columns})"
+            f" VALUES ({number}, 'nora'{', ?' * len(doc)})",
             tuple(doc.values()),
         )
 
@@ -394,11 +365,6 @@ def kind_of(plan: Plan) -> str:
     return "Python" if plan.where == "1" else "both"
 
 
-def shape_of(asked: Filter) -> str:
-    """What a filter is, for the account."""
-    return type(asked).__name__ if not isinstance(asked, (And, Or)) else "chain"
-
-
 @dataclass
 class Account:
     """What a campaign has done."""
@@ -415,10 +381,11 @@ class Account:
             f"{name} {100 * self.kinds[name] / max(1, self.filters):.0f} %"
             for name in ("SQL", "both", "Python")
         )
+        held = 100 * self.held / max(1, self.pairs)
         return (
-            f"agreement: seed {seed}: {self.pairs:,} pairs ({self.filters:,} filters, {self.objects:,} objects,"
-            f" {100 * self.held / max(1, self.pairs):.0f} % held) in {seconds:.0f} s: {wrong} disagreements;"
-            f" run by {shares}"
+            f"agreement: seed {seed}: {self.pairs:,} pairs ({self.filters:,} filters,"
+            f" {self.objects:,} objects, {held:.0f} % held) in {seconds:.0f} s:"
+            f" {wrong} disagreements; run by {shares}"
         )
 
 

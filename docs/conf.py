@@ -11,7 +11,7 @@ project = "flowkit"
 copyright = "2026, the flowkit authors"
 release = version = __version__
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.doctest", "flowkit_tables"]
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.doctest", "docstrings", "flowkit_tables"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"flowkit {version}"

@@ -18,12 +18,11 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import flowkit
 from flowkit.query.nodes import Filter
 
 __all__ = ["is_thunk", "kept", "origin", "plain"]
 
-_PACKAGE = os.path.join(os.path.dirname(flowkit.__file__), "")
+_PACKAGE = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
 _DEMO = os.path.join(_PACKAGE, "demo", "")
 
 

@@ -14,6 +14,7 @@ from flowkit import limits
 from flowkit.errors import BadRequest, ServerError, SettingsError
 from flowkit.query.params import Query
 from flowkit.server.plan import plan_find
+from flowkit.server.store import changes, reading
 from flowkit.server.store.schema import SCHEMA_VERSION
 from flowkit.server.store.sqlite import FILE_NAME, open_store
 from flowkit.server.store.verify import verify
@@ -431,3 +432,29 @@ def test_a_caller_may_ask_for_a_shorter_deadline(store):
 
     with pytest.raises(BadRequest, match=r"longer than 0.02 s"):
         store.read(job, timeout_s=0.02)
+
+
+STATEMENTS = {
+    "a drop by id": (reading.NEWEST_ROW, "INDEX row_by_id (flow=? AND id=?)"),
+    "the oldest drops": (changes.OLDEST, "INDEX live_by_born (flow=?)"),
+    "the first to be forgotten": (changes.EARLIEST_ENDED, "INDEX ended_by_until (flow=?"),
+    "a drop by fhash": (changes.BY_FHASH, "INDEX live_by_fhash (flow=? AND fhash=?)"),
+    "forgetting by end": (changes.FORGET.format("until <= ?"), "INDEX ended_by_until (flow=?"),
+    "forgetting one drop": (
+        changes.FORGET.format(changes.STATES_OF_DROP),
+        "PRIMARY KEY (flow=? AND seq=?)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_no_statement_of_a_drop_walks_the_whole_flow(store, folder, name):
+    """SQLite's own account of each statement names the index that goes straight to the rows."""
+    sql, index = STATEMENTS[name]
+    connection = apsw.Connection(str(folder / FILE_NAME))
+    steps = connection.execute(f"EXPLAIN QUERY PLAN {sql}", [1] * sql.count("?")).fetchall()
+    connection.close()
+
+    said = [step[3] for step in steps]
+    assert any(index in each for each in said), said
+    assert not any("SCAN" in each or "TEMP B-TREE" in each for each in said), said

@@ -28,12 +28,18 @@ _COLUMNS = f"flow, seq, born, until, at, began, ended, ended_at, {DROP_COLUMNS},
 _INSERT = f"INSERT INTO drop_row ({_COLUMNS}) VALUES (?{', ?' * _COLUMNS.count(',')})"
 _END = "UPDATE drop_row SET until = ?, ended = ?, ended_at = ? WHERE flow = ? AND seq = ?"
 _REMOVE = "DELETE FROM drop_row WHERE flow = ? AND seq = ?"
-_OLDEST = (
+OLDEST = (
     "SELECT seq, born, bytes FROM drop_row WHERE flow = ? AND until IS NULL ORDER BY born LIMIT ?"
 )
-_EARLIEST_ENDED = (
+EARLIEST_ENDED = (
     "SELECT until, bytes FROM drop_row WHERE flow = ? AND until IS NOT NULL ORDER BY until"
 )
+BY_FHASH = (
+    f"SELECT seq, born, bytes, {DROP_COLUMNS} FROM drop_row"
+    " WHERE flow = ? AND fhash = ? AND until IS NULL"
+)
+FORGET = "DELETE FROM drop_row WHERE flow = ? AND {} RETURNING seq, until, bytes"
+STATES_OF_DROP = "seq IN (SELECT seq FROM drop_row INDEXED BY row_by_id WHERE flow = ? AND id = ?)"
 
 
 @dataclass(slots=True)
@@ -208,7 +214,7 @@ class Changes:
         self._end(flow, row, "delete", self._clock_ms())
         if forget:
             # Its earlier states have smaller numbers: the marks are the same with or without.
-            self._forget(flow, "id = ? AND until IS NOT NULL", drop.doc["id"])
+            self._forget(flow, STATES_OF_DROP, flow.key, drop.doc["id"])
         return Written("delete", drop, None, self._position(flow))
 
     def clear(self, flow: Ledger, *, forget: bool) -> int:
@@ -226,7 +232,7 @@ class Changes:
         """
         now = self._clock_ms()
         removed = count - min(count, flow.history)
-        oldest: list[Any] = self._execute(_OLDEST, (flow.key, count)).fetchall()
+        oldest: list[Any] = self._execute(OLDEST, (flow.key, count)).fetchall()
         for row in oldest[:removed]:
             self._execute(_REMOVE, (flow.key, row[0]))
             flow.live -= 1
@@ -251,7 +257,7 @@ class Changes:
     def _forget_up_to(self, flow: Ledger) -> int:
         """The ``until`` of the last ended row that is over a bound."""
         rows_left, bytes_left, last = flow.ended, flow.ended_bytes, 0
-        cursor = self._execute(_EARLIEST_ENDED, (flow.key,))
+        cursor = self._execute(EARLIEST_ENDED, (flow.key,))
         for until, size in cursor:
             if rows_left <= flow.history and bytes_left <= limits.flow_history_bytes_max:
                 break
@@ -266,7 +272,7 @@ class Changes:
         if not flow.ended:
             return
         gone: list[Any] = self._execute(
-            f"DELETE FROM drop_row WHERE flow = ? AND {which} RETURNING seq, until, bytes",
+            FORGET.format(which),
             (flow.key, *params),
         ).fetchall()
         for seq, until, size in gone:
@@ -303,11 +309,7 @@ class Changes:
         return until
 
     def _live_by_fhash(self, flow: Ledger, fhash: str) -> tuple[Any, ...] | None:
-        rows: list[Any] = self._execute(
-            f"SELECT seq, born, bytes, {DROP_COLUMNS} FROM drop_row"
-            " WHERE flow = ? AND fhash = ? AND until IS NULL",
-            (flow.key, fhash),
-        ).fetchall()
+        rows: list[Any] = self._execute(BY_FHASH, (flow.key, fhash)).fetchall()
         return rows[0] if rows else None
 
     def _refuse_held_fhash(self, flow: Ledger, fhash: str) -> None:

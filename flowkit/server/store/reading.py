@@ -44,6 +44,13 @@ _OBJECT_BYTES = 160
 """What dates and member names of one object add to its own texts in an answer, at the least."""
 
 
+NEWEST_ROW = (
+    f"SELECT until, seq, born, bytes, {DROP_COLUMNS} FROM drop_row INDEXED BY row_by_id"
+    " WHERE flow = ? AND id = ? ORDER BY seq DESC LIMIT 1"
+)
+"""The newest state of a drop. Left to itself SQLite walks the whole flow to avoid a sort of few."""
+
+
 @dataclass(frozen=True, slots=True)
 class House:
     """What all transactions of one opened store share.
@@ -143,12 +150,7 @@ class Reading:
 
     def _live_row(self, key: int, drop_id: str) -> tuple[Any, ...] | None:
         """``seq``, ``born``, ``bytes`` and ``DROP_COLUMNS`` of a live drop."""
-        found = self._one(
-            f"SELECT until, seq, born, bytes, {DROP_COLUMNS} FROM drop_row"
-            " WHERE flow = ? AND id = ? ORDER BY seq DESC LIMIT 1",
-            key,
-            drop_id,
-        )
+        found = self._one(NEWEST_ROW, key, drop_id)
         return found[1:] if found is not None and found[0] is None else None
 
     def answer(self, account: str, request_id: str) -> tuple[int, bytes] | None:

@@ -9,6 +9,7 @@ Source: protocol 13.1 (the contract), 3.1 (hosts and versions), 13.2.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qsl, unquote
 
@@ -325,15 +326,7 @@ def _returned(result: Result, wanted: Mapping[str, Any], shape: Callable[[Any], 
     """What a verb returns: the body, the pair with references, or the whole result."""
     body = shape(result.body) if shape else result.body
     if wanted.get("envelope"):
-        return Result(
-            body,
-            result.status,
-            result.head,
-            result.headers,
-            result.elapsed_s,
-            result.attempts,
-            result.request_id,
-        )
+        return replace(result, body=body)
     if str(wanted.get("refs", "")).lower() in ("1", "true"):
         return body, result.references
     return body

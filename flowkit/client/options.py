@@ -107,8 +107,12 @@ class Options:
         own = {name: value for name, value in given.items() if value is not None}
         check_known(own, (*_FIRST, "method_override"), "option")
         chosen = {name: own.get(name, getattr(below, name)) for name in _FIRST}
-        host = chosen["host"] or os.environ.get("FLOWKIT_HOST") or None
-        if host is None and chosen["transport"] is None:
+        # A transport that is there already knows its way; a host is only shown if it was named.
+        is_opened = hasattr(chosen["transport"], "send")
+        host = own.get("host")
+        if host is None and not is_opened:
+            host = chosen["host"] or os.environ.get("FLOWKIT_HOST") or None
+        if host is None and not is_opened:
             raise SettingsError(
                 "no host was given",
                 hint='name one: API(…, host="localhost:8080"), flowkit.defaults.host, '

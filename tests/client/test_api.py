@@ -97,6 +97,15 @@ def test_without_a_host_the_environment_says_it_or_an_error_does(monkeypatch):
     assert repr(API(CREDS)) == "<API http://localhost:8080 as nora>"
 
 
+def test_a_transport_needs_no_host(monkeypatch):
+    """It knows its own way: neither the environment nor the defaults are looked at."""
+    monkeypatch.setenv("FLOWKIT_HOST", "not a host")
+    api = API(CREDS, transport=Recorder())
+
+    assert repr(api) == "<API Recorder as nora>"
+    assert api.options.base_url is None
+
+
 def test_the_repr_of_an_api_shows_host_and_account_only():
     """Neither it nor that of a service or of the options' holder shows the secret."""
     api = API(CREDS, host="localhost:1")

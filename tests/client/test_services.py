@@ -8,7 +8,7 @@ from client.recording import DROP, FLOW, TOKEN, answer, recorded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowkit import AGE, API, EXISTS, NOT, M, P, Token, all_of, embedded, mem
+from flowkit import AGE, API, EXISTS, NOT, M, P, Token, all_of, mem
 from flowkit.errors import (
     BadRequest,
     FilterError,
@@ -19,13 +19,14 @@ from flowkit.errors import (
     PlatformError,
     UsageError,
 )
+from flowkit.testing import Platform
 
 
-@pytest.fixture(scope="module")
-def platform():
-    """One platform in this process for the tests of this file."""
-    with embedded(account="nora") as api:
-        yield api
+@pytest.fixture(scope="module", params=["in process", "over HTTP"])
+def platform(request):
+    """One platform for the tests of this file, once called directly and once through a socket."""
+    with Platform(account="nora") as platform:
+        yield platform.api if request.param == "in process" else platform.connect()
 
 
 @pytest.fixture

@@ -27,8 +27,8 @@ from flowkit.protocol.envelope import Request, Response
 from flowkit.query.places import Places, zip_table
 from flowkit.server.answers import HEADERS, encoded, envelope_of, preflight, refusal, too_large
 from flowkit.server.auth import Credential, authenticate
-from flowkit.server.call import Call, Work, flag
-from flowkit.server.checking import check_object
+from flowkit.server.call import Call, Result, Work, flag
+from flowkit.server.checking import check_object, filter_fault
 from flowkit.server.reading import read_json
 from flowkit.server.routes import Match, methods_at, resolve
 from flowkit.server.settings import Settings
@@ -47,12 +47,21 @@ def _clock_ms() -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """A request that is ready for the store: its work, or the fault that a good caller is told."""
+    """A request that is ready for the store.
+
+    Attributes:
+        match, call: the request, understood.
+        request_id: the name under which the answer of a write is kept, None for no name.
+        work: what runs in the job of the store, once the credential was found there. For a request
+            with a fault it says the fault, which nobody but a good caller hears.
+        writes: whether that job runs on the writer.
+    """
 
     match: Match
     call: Call
-    work: Work | None = None
-    fault: PlatformError | None = None
+    work: Work
+    request_id: str | None = None
+    writes: bool = False
 
 
 class App:
@@ -93,7 +102,7 @@ class App:
                 _LOG.warning("%s %s: %s", request.method, request.path, error)
             return refusal(error, pretty=pretty)
         except UsageError as error:
-            return refusal(BadRequest(_filter_sentence(error)), pretty=pretty)
+            return refusal(filter_fault(error), pretty=pretty)
         except Exception:  # noqa: BLE001 - the last stop: nothing may leave this function
             request_id = request.headers.get("x-request-id", "")
             if not _REQUEST_ID.fullmatch(request_id):
@@ -112,11 +121,13 @@ class App:
 
     def _answer(self, request: Request, params: Mapping[str, Any], *, pretty: bool) -> Response:
         ready = self._prepare(request, params)
-        if ready.match.route.writes and ready.fault is None:
+        if ready.writes:
             return self._write(ready, pretty)
-        result = self.store.read(
-            lambda reader: self._run(ready, reader), timeout_s=self.settings.query_timeout_s
-        )
+
+        def job(reader: Reader) -> Result:
+            return ready.work(reader, _authorised(reader, ready))
+
+        result = self.store.read(job, timeout_s=self.settings.query_timeout_s)
         body = encoded(envelope_of(result, ready.call.notes), pretty=pretty)
         if len(body) > self.settings.answer_bytes_max:
             raise too_large(self.settings.answer_bytes_max)
@@ -128,11 +139,13 @@ class App:
         call = self._call(request, match, params)
         try:
             _check_size(request.body, match, self.settings)
-            return _Prepared(match, call, match.route.handler(call))
+            request_id = _request_id(call) if match.route.writes else None
+            work = match.route.handler(call)
+            return _Prepared(match, call, work, request_id, match.route.writes)
         except PlatformError as error:
-            return _Prepared(match, call, fault=error)
+            return _Prepared(match, call, _refusing(error))
         except UsageError as error:
-            return _Prepared(match, call, fault=BadRequest(_filter_sentence(error)))
+            return _Prepared(match, call, _refusing(filter_fault(error)))
 
     def _call(self, request: Request, match: Match, params: Mapping[str, Any]) -> Call:
         def again(
@@ -157,20 +170,13 @@ class App:
         )
         return outer
 
-    def _run(self, ready: _Prepared, reader: Reader) -> Any:
-        """The part inside the store's job: who is asking, then the work."""
-        who = _authorised(reader, ready)
-        if ready.work is None:
-            raise ready.fault or ServerError("nothing to do")
-        return ready.work(reader, who)
-
     def _write(self, ready: _Prepared, pretty: bool) -> Response:
         """A write, or the repeated answer of one that was done already.
 
         The answer is kept in the same commit as the write, so an answer that can be repeated and
         a write that happened are one and the same thing.
         """
-        request_id = _request_id(ready.call)
+        request_id = ready.request_id
 
         def job(writer: Writer) -> tuple[int, bytes]:
             who = _authorised(writer, ready)
@@ -178,7 +184,7 @@ class App:
             given = writer.answer(name, request_id) if request_id else None
             if given is not None:
                 return given
-            result = self._run(ready, writer)
+            result = ready.work(writer, who)
             body = encoded(envelope_of(result, ready.call.notes), pretty=pretty)
             if request_id:
                 writer.keep_answer(name, request_id, result.status, body)
@@ -186,6 +192,15 @@ class App:
 
         status, body = self.store.write(job)
         return Response(status, HEADERS, body)
+
+
+def _refusing(error: PlatformError) -> Work:
+    """The work of a request that is at fault."""
+
+    def work(_reader: Reader, _who: Credential) -> Result:
+        raise error
+
+    return work
 
 
 def _overridden(request: Request) -> tuple[Request, Mapping[str, Any]]:
@@ -262,9 +277,3 @@ def _request_id(call: Call) -> str | None:
     asked = orjson.dumps([call.request.method, call.request.segments, dict(call.params)])
     digest = hashlib.blake2b(asked + b"\n" + call.request.body, digest_size=16).hexdigest()
     return f"{given} {digest}"
-
-
-def _filter_sentence(error: UsageError) -> str:
-    """A fault that only running a filter shows, such as a postal code that is not known."""
-    said = str(error)
-    return said if said.startswith("filter:") else f"filter: {said}"

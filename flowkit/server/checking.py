@@ -30,6 +30,7 @@ __all__ = [
     "check_member",
     "check_object",
     "check_update",
+    "filter_fault",
     "notes_for_unknown",
     "settle",
 ]
@@ -169,6 +170,12 @@ def check_member(resource: Resource, name: str, body: Any) -> dict[str, Any]:
     if faults:
         raise BadRequest(*faults[:20])
     return {name: body[name]}
+
+
+def filter_fault(error: UsageError) -> BadRequest:
+    """A fault that only running a filter shows, such as a postal code that is not known."""
+    said = str(error)
+    return BadRequest(said if said.startswith("filter:") else f"filter: {said}")
 
 
 def notes_for_unknown(names: Any, what: str) -> list[str]:

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flowkit import limits
+from flowkit.errors import TooManyRequests
 from flowkit.green import spawn
 from flowkit.protocol.envelope import NOT_LOCATED, Request
 from flowkit.server.auth import NO_CREDENTIAL
@@ -249,6 +250,8 @@ def test_a_request_id_has_a_form(nora, name):
     assert refused.status == 400
     assert refused.errors[0].startswith("X-Request-Id: ")
     assert nora.ask("GET", "/flow").body == []
+    stranger = Visitor(nora.app, nora.clock, "nora", "wrong")
+    assert stranger.ask("POST", "/flow", {}, headers={"x-request-id": name}).status == 403
 
 
 def test_the_token_is_looked_at_before_an_answer_is_repeated(nora, flow):
@@ -267,6 +270,7 @@ def test_the_token_is_looked_at_before_an_answer_is_repeated(nora, flow):
 def test_a_batch_answers_an_envelope_for_each_entry(nora, bob, flow):
     """In the same order, each on its own (3.5)."""
     drop = nora.drop(flow, n=1)
+    far = "location WITHIN 5 KM OF [ZIP=00001]"
     narrow = {"filter": "n == 1", "colour": 1}
     entries = [
         {"method": "GET", "path": "/flow", "params": {"limit": 1}},
@@ -278,6 +282,7 @@ def test_a_batch_answers_an_envelope_for_each_entry(nora, bob, flow):
         {"method": "GET", "path": "/drop", "params": {"path": "/nora/x", "positions": True}},
         {"method": "GET", "path": "/flow", "params": {"limit": -1}},
         {"method": "MGET", "path": "/flow", "body": 5},
+        {"method": "GET", "path": f"/drop/{flow['id']}", "params": {"filter": far}},
         {"method": "GET", "path": "/nonsense"},
         5,
         {},
@@ -287,13 +292,13 @@ def test_a_batch_answers_an_envelope_for_each_entry(nora, bob, flow):
 
     statuses = [envelope["head"]["status"] for envelope in asked.body]
     assert asked.status == 200
-    assert statuses == [200, 200, 200, 200, 404, 400, 200, 400, 400, 404, 400, 400]
+    assert statuses == [200, 200, 200, 200, 404, 400, 200, 400, 400, 400, 404, 400, 400]
     assert asked.body[0]["body"] == [flow]
     assert asked.body[1]["body"] == [drop]
     assert "colour" in asked.body[1]["head"]["messages"][1]
     assert asked.body[2]["body"] == {drop["id"]: drop}
     assert asked.body[6]["head"]["position"].startswith("p1.")
-    assert asked.body[11]["head"]["errors"] == [
+    assert asked.body[12]["head"]["errors"] == [
         "method: must be GET or MGET",
         "path: must be the address below the account, such as /flow",
     ]
@@ -380,6 +385,30 @@ def test_our_own_fault_is_a_500_with_a_request_id_and_no_traceback(nora, caplog)
     assert "the secret reason" in caplog.text
     assert "request abc failed" in caplog.text
     assert nora.token not in caplog.text
+
+
+def test_a_refusal_may_say_when_to_come_back(nora):
+    """``Retry-After`` in whole seconds, never 0."""
+
+    class Busy:
+        def read(self, job, *, timeout_s=None):
+            raise TooManyRequests("slow down", retry_after_s=0.2)
+
+    nora.app.store, store = Busy(), nora.app.store
+    answer = nora.ask("GET", "/flow")
+    nora.app.store = store
+
+    assert (answer.status, answer.errors) == (429, ["slow down"])
+    assert answer.response.headers["retry-after"] == "1"
+
+
+def test_a_closed_platform_says_so(nora):
+    """503 with one sentence, to reads and writes."""
+    nora.app.close()
+
+    for method, body in [("GET", b""), ("POST", {"path": "/nora/x"})]:
+        answer = nora.ask(method, "/flow", body)
+        assert (answer.status, answer.errors) == (503, ["The store is closed"])
 
 
 def test_many_threads_may_ask_at_once(nora):

@@ -14,12 +14,12 @@ from typing import Any
 import orjson
 
 from flowkit import limits
-from flowkit.errors import BadRequest, PlatformError
+from flowkit.errors import BadRequest, PlatformError, UsageError
 from flowkit.protocol.envelope import failure
 from flowkit.server.answers import encoded, envelope_of, too_large
 from flowkit.server.auth import Credential
 from flowkit.server.call import Call, Result, Work
-from flowkit.server.checking import check_object
+from flowkit.server.checking import check_object, filter_fault
 from flowkit.server.store.base import Reader
 
 __all__ = ["run"]
@@ -82,3 +82,5 @@ def _answer(entry: Prepared, reader: Reader, who: Credential) -> bytes:
         return encoded(envelope_of(work(reader, who), inner.notes))
     except PlatformError as error:
         return encoded(failure(error))
+    except UsageError as error:
+        return encoded(failure(filter_fault(error)))

@@ -437,6 +437,7 @@ def test_a_caller_may_ask_for_a_shorter_deadline(store):
 STATEMENTS = {
     "a drop by id": (reading.NEWEST_ROW, "INDEX row_by_id (flow=? AND id=?)"),
     "the oldest drops": (changes.OLDEST, "INDEX live_by_born (flow=?)"),
+    "removing the oldest": (changes.REMOVE_OLDEST, "INDEX live_by_born (flow=? AND born<?)"),
     "the first to be forgotten": (changes.EARLIEST_ENDED, "INDEX ended_by_until (flow=?"),
     "a drop by fhash": (changes.BY_FHASH, "INDEX live_by_fhash (flow=? AND fhash=?)"),
     "forgetting by end": (changes.FORGET.format("until <= ?"), "INDEX ended_by_until (flow=?"),

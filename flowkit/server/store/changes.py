@@ -27,7 +27,7 @@ __all__ = ["Changes", "Ledger"]
 _COLUMNS = f"flow, seq, born, until, at, began, ended, ended_at, {DROP_COLUMNS}, bytes"
 _INSERT = f"INSERT INTO drop_row ({_COLUMNS}) VALUES (?{', ?' * _COLUMNS.count(',')})"
 _END = "UPDATE drop_row SET until = ?, ended = ?, ended_at = ? WHERE flow = ? AND seq = ?"
-_REMOVE = "DELETE FROM drop_row WHERE flow = ? AND seq = ?"
+REMOVE_OLDEST = "DELETE FROM drop_row WHERE flow = ? AND until IS NULL AND born <= ?"
 OLDEST = (
     "SELECT seq, born, bytes FROM drop_row WHERE flow = ? AND until IS NULL ORDER BY born LIMIT ?"
 )
@@ -233,12 +233,18 @@ class Changes:
         now = self._clock_ms()
         removed = count - min(count, flow.history)
         oldest: list[Any] = self._execute(OLDEST, (flow.key, count)).fetchall()
-        for row in oldest[:removed]:
-            self._execute(_REMOVE, (flow.key, row[0]))
-            flow.live -= 1
-            flow.raise_marks(row[0], self._next_seq(flow))
+        if removed:
+            self._remove_oldest(flow, oldest[:removed])
         for row in oldest[removed:]:
             self._end(flow, row, how, now)
+
+    def _remove_oldest(self, flow: Ledger, oldest: list[Any]) -> None:
+        """End and forget the *oldest* live rows in one statement; each still takes its number."""
+        self._execute(REMOVE_OLDEST, (flow.key, oldest[-1][1]))
+        flow.live -= len(oldest)
+        self._next_seq(flow)
+        flow.head += len(oldest) - 1
+        flow.raise_marks(max(row[0] for row in oldest), flow.head)
 
     def settle(self, flow: Ledger) -> None:
         """At the end of a transaction: forget what is over the bounds, then drop old epochs."""

@@ -163,7 +163,9 @@ def near_literals() -> st.SearchStrategy[Any]:
 
 def near_paths() -> st.SearchStrategy[Path]:
     """Paths into the drops drawn here: elements bare and with prefix, members, indexes."""
-    elements = st.lists(st.sampled_from(NAMES), min_size=1, max_size=3).map(tuple)
+    single = st.sampled_from(NAMES).map(lambda name: (name,))
+    deep = st.lists(st.sampled_from(NAMES), min_size=2, max_size=3).map(tuple)
+    elements = st.one_of(single, single, single, deep)
     members = st.sampled_from(
         [
             ("creationDate",), ("lastEditDate",), ("version",), ("fhash",), ("path",), ("id",),
@@ -194,11 +196,20 @@ def near_patterns() -> st.SearchStrategy[tuple[str, str]]:
     return st.tuples(st.sampled_from(bodies), st.sampled_from(["", "i", "s", "im"]))
 
 
+def _mostly(likely: list[Path]) -> st.SearchStrategy[Path]:
+    """A path of *likely* three times in four; one_of would give each branch of the rest a share."""
+    return st.integers(0, 3).flatmap(lambda n: st.sampled_from(likely) if n else near_paths())
+
+
 def near_rules() -> st.SearchStrategy[Filter]:
     """Rules about the drops drawn here."""
-    lists = st.lists(near_literals(), max_size=3).map(tuple)
+    lists = st.lists(near_literals(), max_size=5).map(tuple)
+    few = st.lists(near_literals(), max_size=2).map(tuple)
+    texts_at = _mostly([("path",), ("fhash",), ("a",), ("tags",), ("elems", "b")])
+    places_at = _mostly([("location",), ("elems", "location")])
+    values_at = _mostly([("a",), ("b",), ("temp",), ("tags",), ("version",)])
     divisors = near_numbers().filter(bool)
-    distances = st.sampled_from([0, 1, 50, 5000.5, 20_100])
+    distances = st.sampled_from([20_100, 5000.5, 50, 0])
     ages = st.sampled_from([-1, 0, 500, 500.5, 10_000])
     types = ("string", "boolean", "integer", "long", "float", "list", "map", "date", "location")
     centres = st.sampled_from([(59.91, 10.75), (0, 0), (60, 11), (-90, 0), (0.5, -180)])
@@ -206,11 +217,11 @@ def near_rules() -> st.SearchStrategy[Filter]:
         st.builds(Comparison, near_paths(), OPS, near_literals()),
         st.builds(MemberComparison, near_paths(), OPS, near_paths()),
         st.builds(Modulo, near_paths(), divisors, st.sampled_from(["==", "!="]), near_numbers()),
-        st.builds(lambda path, pair: Regex(path, *pair), near_paths(), near_patterns()),
-        st.builds(In, near_paths(), lists),
-        st.builds(Contains, near_paths(), lists),
+        st.builds(lambda path, pair: Regex(path, *pair), texts_at, near_patterns()),
+        st.builds(In, values_at, lists),
+        st.builds(Contains, values_at, few),
         st.builds(
-            Within, near_paths(), distances, st.sampled_from(["KM", "MILES", "M"]), centres
+            Within, places_at, distances, st.sampled_from(["KM", "MILES", "KM", "M"]), centres
         ),
         st.builds(Exists, near_paths()),
         st.builds(Has, st.sampled_from(types)),
@@ -247,7 +258,18 @@ def element_values() -> st.SearchStrategy[Any]:
 
 def elems() -> st.SearchStrategy[dict[str, Any]]:
     """The elements of a Drop."""
-    return st.dictionaries(st.sampled_from(NAMES), element_values(), max_size=5)
+    usual = st.fixed_dictionaries(
+        {},
+        optional={
+            "a": st.sampled_from(_NEAR_TEXTS),
+            "b": st.one_of(near_numbers(), st.sampled_from(_NEAR_TEXTS)),
+            "temp": near_numbers(),
+            "tags": st.lists(st.one_of(near_literals(), st.sampled_from(_NEAR_TEXTS)), max_size=4),
+            "location": locations(),
+        },
+    )
+    odd = st.dictionaries(st.sampled_from(NAMES), element_values(), max_size=4)
+    return st.builds(lambda one, other: {**other, **one}, usual, odd)
 
 
 def drops() -> st.SearchStrategy[dict[str, Any]]:

@@ -19,6 +19,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, Concatenate, Final, Generic, NoReturn, ParamSpec, overload
 
+from flowkit import limits
 from flowkit.errors import FilterError
 from flowkit.query import chains, normal
 from flowkit.query.misread import PARENTHESES, Misread, half, refuse_truth, said
@@ -279,7 +280,9 @@ def _segments(key: object) -> Path:
     if isinstance(key, int) and not isinstance(key, bool):
         if key < 0:
             raise FilterError(f"the index {key} counts from the end, which a filter cannot")
-        return (str(key),)
+        if key > limits.integer_max:
+            raise FilterError(f"the index {said(key)} is beyond any array")
+        return (str(int(key)),)
     if isinstance(key, tuple) and key:
         return tuple(normal.text(k) if isinstance(k, str) else _segments(k)[0] for k in key)
     raise FilterError(

@@ -71,7 +71,11 @@ _FLAG_LETTERS = {re.IGNORECASE: "i", re.MULTILINE: "m", re.DOTALL: "s", re.VERBO
 
 def shown(value: object, chars: int = 80) -> str:
     """The ``repr`` of *value*, cut to *chars* characters, for an error."""
-    said = repr(value)
+    try:
+        said = repr(value)
+    except ValueError:
+        # Python refuses to write out whole numbers of thousands of digits.
+        said = f"a very long {type(value).__name__}"
     return said if len(said) <= chars else said[: chars - 1] + "…"
 
 

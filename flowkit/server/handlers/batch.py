@@ -71,6 +71,8 @@ def _prepared(call: Call, entry: Any) -> Prepared:
         return call.again(str(method), segments, given.get("params") or {}, given.get("body"))
     except PlatformError as error:
         return error
+    except UsageError as error:
+        return filter_fault(error)
 
 
 def _answer(entry: Prepared, reader: Reader, who: Credential) -> bytes:

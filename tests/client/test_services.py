@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from flowkit import AGE, API, EXISTS, NOT, M, P, Token, all_of, mem
 from flowkit.errors import (
     BadRequest,
+    ConnectionLost,
     FilterError,
     FilterSyntaxError,
     Forbidden,
@@ -164,6 +165,57 @@ def test_identity_is_read_and_found(api):
 
     assert me["name"] == "nora"
     assert api.identity.read(me["id"])["id"] == me["id"]
+
+
+class _Lossy:
+    """A transport on which the answer of the first write is lost on its way back."""
+
+    def __init__(self, inner):
+        self.inner = inner
+        self.lost = 0
+
+    def send(self, request, *, timeout_s):
+        response = self.inner.send(request, timeout_s=timeout_s)
+        if "x-request-id" in request.headers and not self.lost:
+            self.lost += 1
+            raise ConnectionLost("the answer was lost")
+        return response
+
+    def close(self):
+        pass
+
+
+def test_a_write_whose_answer_was_lost_is_done_once(api, flow):
+    """The platform replays the answer of a request that it has done, so asking again is safe."""
+    lossy = _Lossy(api._transport)
+    other = API(api.creds, transport=lossy)
+    other.flow.find()
+    drop = other.drop(flow).create({"elems": {"n": 5}})
+
+    assert lossy.lost == 1
+    assert api.drop(flow).find(limit=2)[0] == drop
+    assert numbers(api.drop(flow).find(order="asc")) == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_deleted_member_is_gone(api, flow):
+    """``del m[…]`` takes the member off the stored object, at the top and inside the elements."""
+    drop = api.drop(flow).create({"elems": {"n": 5, "m": 6}, "location": {"lat": 1, "lon": 2}})
+    m = M(drop)
+    del m["location"]
+    del m["elems"]["m"]
+    api.drop(flow).update(m)
+    stored = api.drop(flow).read(drop)
+
+    assert "location" not in stored
+    assert stored["elems"] == {"n": 5}
+
+
+def test_a_misspelt_member_does_not_pass_in_silence(api, caplog):
+    """The platform names it, and the client logs what it says."""
+    made = api.flow.create({"path": "/nora/b", "capcity": 5})
+
+    assert made["capacity"] == 1000
+    assert "capcity" in caplog.text
 
 
 def test_identities_are_made_by_the_administrator_only(api):

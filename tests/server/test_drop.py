@@ -286,6 +286,9 @@ def test_only_shows_the_same_parts_in_find_read_and_mget(nora, flow):
 
     assert nora.ask("GET", f"/drop/{flow['id']}?{query}").body == [expected]
     assert nora.ask("GET", f"/drop/{flow['id']}/{made['id']}?{query}").body == expected
+    made_again = nora.ask("POST", f"/drop/{flow['id']}?{query}", [{"elems": made["elems"]}]).body[0]
+    assert made_again == expected | {"id": made_again["id"]}
+    nora.ask("DELETE", f"/drop/{flow['id']}/{made_again['id']}")
     assert nora.ask("MGET", f"/drop/{flow['id']}?{query}", [made["id"]]).body == {
         made["id"]: expected
     }
@@ -467,6 +470,9 @@ def test_references_hold_the_creator_and_the_flow(nora, flow):
         nora.ask("GET", f"/drop/{flow['id']}/{made['id']}?refs=1"),
         nora.ask("POST", f"/drop/{flow['id']}?refs=1", {"elems": {}}),
         nora.ask("MGET", f"/drop/{flow['id']}?refs=1", [made["id"]]),
+        nora.ask("MPUT", f"/drop/{flow['id']}?refs=1", {made["id"]: {"elems": {}}}),
+        nora.ask("PUT", f"/drop/{flow['id']}/{made['id']}?refs=1", {"elems": {}}),
+        nora.ask("POST", f"/drop/{flow['id']}?refs=1&only=elems", [{"elems": {}}]),
     ):
         assert asked.head["references"][flow["id"]] == flow
         assert asked.head["references"][flow["creatorId"]]["name"] == "nora"

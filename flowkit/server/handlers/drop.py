@@ -262,6 +262,7 @@ def _create_many(call: Call, query: Query, bodies: list[Any]) -> Work:
             flow = flow_with_id(writer, who, call.args["flow"], "dropWrite")
         located: dict[Any, StoredFlow | None] = {}  # each flow is looked up once
         answers: list[Any] = []
+        docs: list[dict[str, Any]] = []
         positions: dict[str, str] = {}
         failed = False
         for entry in entries:
@@ -278,9 +279,12 @@ def _create_many(call: Call, query: Query, bodies: list[Any]) -> Work:
                 failed = True
                 answers.append({"status": error.status, "errors": list(error.errors)})
                 continue
-            answers.append(shown_drop(written.drop, typed=typed))
+            answers.append(shown_drop(written.drop, typed=typed, only=query.only))
+            docs.append(written.drop.doc)
             positions[written.drop.doc["flowId"]] = written.position
         result = Result(answers, status=207 if failed else 201)
+        if query.refs:
+            result.references = references(writer, who, docs)
         _put_positions(result, query, positions, flow)
         return result
 
@@ -337,6 +341,9 @@ def update_many(call: Call) -> Work:
                 for key, each in written.items()
             }
         )
+        if query.refs:
+            drops = [each.drop for each in written.values()]
+            result.references = references(writer, who, [drop.doc for drop in drops])
         if query.positions:
             last = list(written.values())[-1:]
             result.head["position"] = last[0].position if last else flow.position

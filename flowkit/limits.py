@@ -171,6 +171,9 @@ retry_first_delay_s = 0.1
 retry_delay_max_s = 10.0
 """Longest wait between two repetitions, unless the server asks for more."""
 
+pace_hold_max_s = 300.0
+"""Longest time that one 429 with Retry-After holds back the other calls of an API."""
+
 find_iter_page_max = 1_000
 """Objects that find_iter fetches with one request."""
 

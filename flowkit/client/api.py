@@ -300,13 +300,10 @@ def connect(profile: str | None = None, **api_options: Any) -> API:
             raise SettingsError("creds= was given beside account= or token=")
         given["account"], given["token"] = creds
     transport = api_options.get("transport")
-    complete = all(given.values()) or (given["account"] and given["token"] and transport)
-    found, where = Profile(), "no profile was looked at"
-    if profile is not None or not complete:
-        found, where = find_profile(profile)
-    host, account = given["host"] or found.host, given["account"] or found.account
-    # A secret is never sent with another account's name than the one it was kept with.
-    token = given["token"] or (found.token if account == found.account else None)
+    found, where = find_profile(profile, given=Profile(**given), needs_host=transport is None)
+    host, account, token = found.host, found.account, found.token
+    if transport is not None:
+        host = given["host"]
     values = {"host": host or transport, "account": account, "token": token}
     missing = [name for name, value in values.items() if not value]
     if missing:

@@ -141,30 +141,44 @@ def save_profile(name: str, host: str, account: str, token: str) -> Path:
 
 
 def find_profile(
-    name: str | None = None, *, environ: Mapping[str, str] | None = None
+    name: str | None = None,
+    *,
+    given: Profile | None = None,
+    needs_host: bool = True,
+    environ: Mapping[str, str] | None = None,
 ) -> tuple[Profile, str]:
-    """What the environment and the profile file say, and where it was found.
+    """Host, account and secret from *given*, the environment and the profile file, and where.
 
-    ``FLOWKIT_HOST``, ``FLOWKIT_ACCOUNT`` and ``FLOWKIT_TOKEN`` win over the file, each by itself.
-    But a *name* that is given must exist, and a secret is never mixed with another account's: when
-    the environment names another account than the profile, the profile's secret is left out.
+    Each of the three is looked up by itself, in this order. But a secret is never sent with another
+    account's name: that of the environment or the file only goes with the account that stands
+    beside it there. The file is only read if something is missing or a *name* was given.
 
     Args:
-        name: the profile; without one ``FLOWKIT_PROFILE``, then ``default``, then the only one
-            there is.
+        name: the profile, which must exist; without one ``FLOWKIT_PROFILE``, then ``default``, then
+            the only one there is.
+        given: what is known already.
+        needs_host: whether a missing host is worth a look into the file.
 
     Returns:
         the profile, and a sentence that says which file and section were looked at.
+
+    Raises:
+        SettingsError: the file has no such profile, is broken, or open to others.
     """
     environ = os.environ if environ is None else environ
-    path = profiles_path(environ)
-    name = name or environ.get("FLOWKIT_PROFILE") or None
-    stored, where = _stored(path, name)
-    account = environ.get("FLOWKIT_ACCOUNT") or stored.account
-    token = environ.get("FLOWKIT_TOKEN") or None
-    if token is None and account == stored.account:
-        token = stored.token
-    return Profile(environ.get("FLOWKIT_HOST") or stored.host, account, token), where
+    given = given or Profile()
+    host = given.host or environ.get("FLOWKIT_HOST") or None
+    account = given.account or environ.get("FLOWKIT_ACCOUNT") or None
+    token = given.token
+    if environ.get("FLOWKIT_ACCOUNT") in (None, "", account):
+        token = token or environ.get("FLOWKIT_TOKEN") or None
+    if name is None and account and token and (host or not needs_host):
+        return Profile(host, account, token), "no profile was looked at"
+    stored, where = _stored(profiles_path(environ), name or environ.get("FLOWKIT_PROFILE") or None)
+    account = account or stored.account
+    if account == stored.account:
+        token = token or stored.token
+    return Profile(host or stored.host, account, token), where
 
 
 def _stored(path: Path, name: str | None) -> tuple[Profile, str]:

@@ -1,9 +1,10 @@
 """Python values to JSON text and back, as the client sends and reads them.
 
 Beyond what JSON has: aware datetimes and timedeltas become whole milliseconds, Decimals keep all
-their digits, enums their values, sets lists, filters their text, models (``M``) and thunks what
-they stand for. What would be stored wrongly or not at all is refused before anything is sent:
-non-finite numbers, naive datetimes, bytes, a ``Token``. The error names the place inside the value.
+their digits, enums their values, sets lists, numpy scalars and arrays plain numbers, filters their
+text, models (``M``) and thunks what they stand for. What would be stored wrongly or not at all is
+refused before anything is sent: non-finite numbers, naive datetimes, bytes, a ``Token``. The error
+names the place inside the value.
 
 Source: protocol 2.1 (numbers), 13.2 (defect 22).
 """
@@ -110,6 +111,8 @@ def _default(value: Any) -> Any:
         return dict(value)
     if isinstance(value, AbstractSet):
         return _in_order(value)
+    if type(value).__module__ == "numpy":  # told by its name: numpy is not needed here
+        return value.tolist()
     raise UsageError(_refusal(value))
 
 

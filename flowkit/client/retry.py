@@ -76,7 +76,8 @@ class Retry:
 class Pace:
     """The time before which the server asked not to be called (429 with ``Retry-After``).
 
-    One for each API, so that the calls beside the refused one hold back too.
+    One for each API, so that the calls beside the refused one hold back too, for at most
+    ``limits.pace_hold_max_s``: one wrong header must not make an API useless.
     """
 
     __slots__ = ("_resume_at_s",)
@@ -87,7 +88,8 @@ class Pace:
     def hold(self, error: FlowKitError, now_s: float) -> None:
         """Take note of *error*, which came at *now_s*."""
         if isinstance(error, PlatformError) and error.status == 429 and error.retry_after_s:
-            self._resume_at_s = max(self._resume_at_s, now_s + error.retry_after_s)
+            hold_s = min(error.retry_after_s, limits.pace_hold_max_s)
+            self._resume_at_s = max(self._resume_at_s, now_s + hold_s)
 
     def wait_s(self, now_s: float) -> float:
         """Seconds to wait before the next request; 0 for none."""

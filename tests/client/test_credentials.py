@@ -6,6 +6,7 @@ import pickle
 import stat
 
 import pytest
+from client.recording import Recorder
 
 from flowkit import Token, connect, save_profile
 from flowkit.client.credentials import find_profile, profiles_path
@@ -210,6 +211,37 @@ def test_a_secret_is_not_sent_with_another_account(home, monkeypatch):
         connect()
     with pytest.raises(SettingsError, match="does not know the token"):
         connect(account="nils")
+
+
+def test_the_secret_of_the_environment_goes_with_its_account_only(home, monkeypatch):
+    """An account in the call does not take the token of another one from the environment."""
+    monkeypatch.setenv("FLOWKIT_ACCOUNT", "nora")
+    monkeypatch.setenv("FLOWKIT_TOKEN", SECRET)
+    assert connect(host="localhost", account="nora").creds == ("nora", SECRET)
+    with pytest.raises(SettingsError, match="does not know the token"):
+        connect(host="localhost", account="nils")
+    monkeypatch.delenv("FLOWKIT_ACCOUNT")
+    assert connect(host="localhost", account="nils").creds == ("nils", SECRET)
+
+
+def test_a_file_that_is_not_needed_is_not_read(home, monkeypatch):
+    """With everything in the environment a broken file does not matter."""
+    save_profile("home", "localhost", "nora", SECRET).chmod(0o644)
+    for name, value in (("HOST", "localhost:5"), ("ACCOUNT", "nora"), ("TOKEN", "t")):
+        monkeypatch.setenv(f"FLOWKIT_{name}", value)
+
+    assert connect().creds == ("nora", "t")
+    with pytest.raises(SettingsError, match="chmod"):
+        connect("home")
+
+
+def test_with_a_transport_no_host_is_missing(home):
+    """``connect(transport=…)`` needs account and token only."""
+    recorder = Recorder()
+
+    assert repr(connect(transport=recorder, account="nora", token="t")) == "<API Recorder as nora>"
+    with pytest.raises(SettingsError, match="does not know the account and token"):
+        connect(transport=recorder)
 
 
 def test_without_any_setting_all_three_ways_are_said(home):

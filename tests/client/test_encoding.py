@@ -62,6 +62,17 @@ def test_a_value_becomes_what_the_platform_stores(value, wanted):
     assert loads(dumps(value)) == wanted
 
 
+def test_numbers_of_numpy_are_plain_numbers():
+    """Scalars and arrays; what is not finite is refused there too."""
+    numpy = pytest.importorskip("numpy")
+
+    assert loads(dumps([numpy.int64(3), numpy.float32(0.5), numpy.bool_(True)])) == [3, 0.5, True]
+    assert loads(dumps({"a": numpy.arange(3)})) == {"a": [0, 1, 2]}
+    for wrong in (numpy.float32("nan"), numpy.array([1.0, numpy.inf])):
+        with pytest.raises(UsageError):
+            dumps(wrong)
+
+
 def test_a_decimal_keeps_all_its_digits():
     """No digit of a Decimal is lost on the way to the wire."""
     assert dumps(Decimal("0.12345678901234567890123")) == "0.12345678901234567890123"

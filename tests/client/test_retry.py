@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flowkit import limits
 from flowkit.client.retry import Pace, Repeat, Retry
 from flowkit.errors import (
     BadRequest,
@@ -86,3 +87,11 @@ def test_a_refusal_by_the_rate_limit_holds_back_the_calls_beside_it():
 
     assert pace.wait_s(102.0) == pytest.approx(3.0)
     assert pace.wait_s(106.0) == 0.0
+
+
+def test_one_wrong_header_does_not_hold_back_an_api_for_ever():
+    """The hold of the calls beside it is bounded."""
+    pace = Pace()
+    pace.hold(TooManyRequests("slow down", retry_after_s=1e12), now_s=0.0)
+
+    assert pace.wait_s(0.0) == limits.pace_hold_max_s

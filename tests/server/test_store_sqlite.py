@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import threading
 from dataclasses import replace
 
@@ -459,3 +460,74 @@ def test_no_statement_of_a_drop_walks_the_whole_flow(store, folder, name):
     said = [step[3] for step in steps]
     assert any(index in each for each in said), said
     assert not any("SCAN" in each or "TEMP B-TREE" in each for each in said), said
+
+
+def test_a_commit_that_the_disk_refuses_is_told_to_everyone(store, folder):
+    """The file may not grow: all callers of the batch get a server error; later writes go on."""
+    flow = new_flow(store)
+    put(store, flow)
+    log_bytes = (folder / f"{FILE_NAME}-wal").stat().st_size
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (log_bytes + 4_096, unlimited[1]))
+    try:
+        with pytest.raises(ServerError, match="nothing of it was stored"):
+            put(store, flow, "x" * 100_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+
+    assert store.read(lambda r: r.flow(flow.id).head) == 1
+    assert seq_of(put(store, flow, "x" * 100_000).position) == 2
+
+
+class _Disk(apsw.VFS):
+    """The default way to files, with an fsync that can be made to fail."""
+
+    def __init__(self) -> None:
+        super().__init__("failing", "", makedefault=True)
+        self.fails = False
+
+    def xOpen(self, name, flags):  # noqa: N802 - SQLite's name
+        """A file of this disk."""
+        return _File(self, name, flags)
+
+
+class _File(apsw.VFSFile):
+    """A file whose fsync fails when its disk does."""
+
+    def __init__(self, disk: _Disk, name, flags) -> None:
+        super().__init__("unix", name, flags)
+        self._disk = disk
+
+    def xSync(self, flags) -> None:  # noqa: N802 - SQLite's name
+        """As SQLite's own VFS reports it."""
+        if self._disk.fails:
+            error = apsw.IOError("disk I/O error")
+            error.extendedresult = apsw.SQLITE_IOERR_FSYNC
+            raise error
+        super().xSync(flags)
+
+
+def test_after_a_failed_fsync_nothing_more_is_written(folder, clock):
+    """What was acknowledged before is there, the store refuses writes by name, reads go on."""
+    disk = _Disk()
+    try:
+        store = open_store(folder, clock_ms=clock)
+        flow = new_flow(store)
+        put(store, flow)
+        disk.fails = True
+        with pytest.raises(ServerError, match="shows at the next start"):
+            put(store, flow)
+        disk.fails = False
+        with pytest.raises(ServerError, match="no writes until the server starts again") as caught:
+            put(store, flow)
+
+        assert caught.value.status == 503
+        assert store.read(lambda r: r.flow(flow.id).head) == 1
+        store.close()
+        again = open_store(folder, clock_ms=clock)
+        assert again.read(lambda r: r.flow(flow.id).head) in {1, 2}
+        assert seq_of(put(again, flow).position) in {2, 3}
+        again.close()
+    finally:
+        disk.unregister()
+    assert verify(folder / FILE_NAME) == []

@@ -211,7 +211,7 @@ class Writer(Reader, Protocol):
     def delete_drop(
         self, flow: StoredFlow, drop_id: str, *, forget: bool = False
     ) -> Written | None:
-        """End a drop; None if there is no such drop. *forget* drops its last state at once."""
+        """End a drop; None if there is none. *forget* forgets all its states at once."""
 
     def clear(self, flow: StoredFlow, *, forget: bool = False) -> int:
         """Delete every drop, oldest first, each with a number of its own; how many there were."""

@@ -207,8 +207,13 @@ class WriterThread:
             taken.clear()
         cause = error.__cause__ if isinstance(error, BatchLost) else error
         _log.error("a commit of %d writes failed: %s", len(done), cause)
-        said = f"The store could not write this to disk, nothing of it was stored: {cause}"
-        return [(cell, ServerError(said), None) for cell, _, _ in done]
+        said, status = (
+            f"The store could not write this to disk, nothing of it was stored: {cause}",
+            500,
+        )
+        if isinstance(cause, ServerError):
+            said, status = cause.errors[0], cause.status  # the session knows better
+        return [(cell, ServerError(said, status=status), None) for cell, _, _ in done]
 
 
 class Readers:

@@ -326,7 +326,7 @@ class WriterSession:
     def begin(self) -> None:
         """Begin the transaction of a batch."""
         if self._broken:
-            raise ServerError(self._broken)
+            raise ServerError(self._broken, status=503)
         self._connection.execute("BEGIN IMMEDIATE")
 
     def run(self, job: Callable[[Writer], T]) -> T:
@@ -360,11 +360,14 @@ class WriterSession:
         try:
             self._connection.execute("COMMIT")
         except apsw.IOError as error:
-            if getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_FSYNC:
-                # After a failed fsync the kernel may have dropped what it could not write: a later
-                # commit could succeed on top of a hole. Only a new start reads what is there.
-                self._broken = f"the disk failed at {error}; start the server again"
-            raise
+            if getattr(error, "extendedresult", 0) != apsw.SQLITE_IOERR_FSYNC:
+                raise
+            # After a failed fsync the kernel may have dropped what it could not write: a later
+            # commit could succeed on top of a hole. Only a new start reads what is there.
+            self._broken = f"The disk failed ({error}): no writes until the server starts again"
+            raise ServerError(
+                f"The disk failed ({error}): whether this was stored shows at the next start"
+            ) from error
         self._last_id = self._ids.last
         self._writing.trim(limits.store_flows_cached)
 
@@ -375,7 +378,9 @@ class WriterSession:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
         except apsw.Error as error:
-            self._broken = f"a failed commit could not be undone: {error}; start the server again"
+            self._broken = (
+                f"A failed commit could not be undone ({error}): no writes until the next start"
+            )
 
     def close(self) -> None:
         """Checkpoint, so that the folder holds one whole file, and close."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from gevent import getcurrent
@@ -56,11 +57,11 @@ class _Bell:
 
     def ring(self, waiter: Any) -> None:
         """Wake *waiter* soon; from any thread. If its hub has gone, nothing happens."""
+        if getattr(self.hub, "loop", None) is not self.watcher.loop:
+            return
         self.due.append(waiter)
-        try:
+        with suppress(TypeError, ValueError):  # the loop was destroyed in this very moment
             self.watcher.send()
-        except ValueError:  # "operation on destroyed loop": nobody is left to be woken
-            self.due.clear()
 
     def wake(self) -> None:
         """Runs in the hub: switch to everyone who is due."""

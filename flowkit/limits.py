@@ -114,6 +114,12 @@ request_body_timeout_s = 60.0
 keep_alive_timeout_s = 75.0
 """Seconds that the server keeps an idle connection open."""
 
+body_aside_bytes_min = 65_536
+"""Bodies from this size on are worked off beside the event loop: parsing one takes milliseconds."""
+
+bodies_aside_max = 4
+"""Large bodies that are worked off at once; each has a thread, the next one waits."""
+
 response_stall_timeout_s = 30.0
 """Seconds for the next 256 KiB of an answer to leave; a client that reads nothing is let go."""
 

@@ -36,6 +36,9 @@ class Echo:
                 {"content-type": "text/plain"},
                 b"flowkit " * (int(request.params["size"]) // 8),
             )
+        if first == "block":
+            self.entered.set()
+            self.may_go_on.wait(20)  # the thread itself, as parsing does
         if first == "wait":
             self.entered.set()
             self.wait()

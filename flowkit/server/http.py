@@ -32,7 +32,7 @@ import gevent
 import gevent.pool
 import gevent.socket
 
-from flowkit import green
+from flowkit import green, limits
 from flowkit.protocol.envelope import Request, Response
 from flowkit.server import message
 from flowkit.server.exchange import Application, Bounds, answer, refusal
@@ -72,6 +72,7 @@ class HttpServer:
         self._host = host
         self._socket = _bound_socket(host, port)
         self.port: int = self._socket.getsockname()[1]
+        self._aside = green.Slots(limits.bodies_aside_max)
         self._begun = False
         self._stop: green.Cell[float] = green.Cell()
         self._at_once: green.Cell[None] = green.Cell()
@@ -87,6 +88,15 @@ class HttpServer:
         """Begin to answer; returns at once. Connections made since the constructor are served."""
         self._begun = True
         green.start_thread(self._run, name="flowkit-http")
+
+    def handle(self, request: Request) -> Response:
+        """Ask the application; beside the event loop if the body is large and parsing it long."""
+        if len(request.body) < limits.body_aside_bytes_min:
+            return self.app.handle(request)
+        cell: green.Cell[Response] = green.Cell()
+        with self._aside:
+            green.start_thread(_handle_into, cell, self.app, request, name="flowkit-large-body")
+            return cell.get()
 
     def stop(self, grace_s: float | None = None) -> None:
         """Stop and wait until everything is closed; from any thread or greenlet.
@@ -170,6 +180,13 @@ class HttpServer:
         force.kill()
 
 
+def _handle_into(cell: green.Cell[Response], app: Application, request: Request) -> None:
+    try:
+        cell.set(app.handle(request))
+    except BaseException as error:  # noqa: BLE001 - raised again where the cell is waited for
+        cell.fail(error)
+
+
 def _connections_max(bounds: Bounds) -> int:
     """The bound of connections, below what the process may open: the store needs files, too."""
     files_max, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -238,7 +255,7 @@ class _Connection:
         target = "/" if head.target == "*" else head.target
         method = "GET" if head.method == "HEAD" else head.method
         response = answer(
-            self._server.app,
+            self._server,
             lambda headers, plain: Request.from_target(method, target, headers, plain),
             head.headers,
             body,

@@ -602,6 +602,22 @@ def test_one_slow_client_does_not_hold_up_the_others():
         assert slow.answer()[0] == 200
 
 
+def test_a_large_body_does_not_hold_up_the_others():
+    """It is worked off beside the event loop, which answers meanwhile."""
+    app = Echo()
+    size = limits.body_aside_bytes_min
+    with serving(app, Bounds()) as server, Raw(server) as large, Raw(server) as other:
+        large.send(post(f"Content-Length: {size}", body=b"x" * size, target="/block"))
+        app.entered.wait(5)
+        assert other.send(get("/a")).answer()[0] == 200
+        app.may_go_on.set()
+        status, _, body = large.answer()
+
+        assert (status, len(json.loads(body)["body"])) == (200, size)
+        fault = post(f"Content-Length: {size}", body=b"x" * size, target="/fault")
+        assert large.send(fault).answer()[0] == 500
+
+
 def test_a_stop_lets_requests_under_way_end():
     """What was asked is answered, idle connections end, and no new ones begin."""
     app = Echo()

@@ -34,8 +34,9 @@ from flowkit.query.nodes import (
     Or,
     Path,
     Within,
+    Zip,
 )
-from flowkit.query.places import Places
+from flowkit.query.places import Places, place_of
 from flowkit.server.fields import FIELDS, JSON_TYPES, Field, index_step, json_path
 from flowkit.server.sql.values import (
     NUMBER,
@@ -87,6 +88,9 @@ class Translator:
         Raises:
             FilterError: a postal code cannot be looked up, or a pattern is refused.
         """
+        for node in whole.walk():
+            if isinstance(node, Within) and isinstance(node.place, Zip):
+                place_of(self.rules.places, node.place.code)
         conditions: list[str] = []
         rest: list[Filter] = []
         for conjunct in whole.operands if isinstance(whole, And) else (whole,):

@@ -16,6 +16,8 @@ def main() -> None:
         from flowkit.cli import cli
 
         cli(prog_name="flowkit")
+    except KeyboardInterrupt:  # while the modules were being loaded
+        sys.exit(130)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in NEEDED:
             raise

@@ -127,7 +127,7 @@ linger_timeout_s = 5.0
 """Seconds that a refused request may go on sending, so that its client gets to read the refusal."""
 
 connections_max = 8_192
-"""Most connections that a server holds; the next one waits to be accepted. An idle one takes some 10 KiB."""
+"""Most connections that a server holds; the next one waits. An idle one takes some 10 KiB."""
 
 gzip_members_max = 64
 """Most members of one gzip body; each costs some memory before it yields a byte."""

@@ -266,7 +266,7 @@ class Door:
         if status < 200 or 300 <= status < 400:
             raise _not_the_protocol(response, "a redirect is never followed")
         try:
-            answer = read_envelope(status, self._decode(response.body))
+            answer = _well_formed(read_envelope(status, self._decode(response.body)))
         except PlatformError as error:
             error.response = response
             error.retry_after_s = _retry_after_s(response.headers.get("retry-after"))
@@ -278,7 +278,7 @@ class Door:
 
     def _pass_on(self, messages: Iterable[str]) -> None:
         """Log what the server remarks (unknown members, for example), each sentence once."""
-        for message in messages:
+        for message in map(str, messages):
             known = message in (CREATED, PROCESSED) or message in self._logged
             if not known and len(self._logged) < _KNOWN_MESSAGES_MAX:
                 self._logged.add(message)
@@ -347,6 +347,16 @@ def _tell(error: FlowKitError, request: Request, attempts: int, request_id: str 
         error.attempts = attempts
     if isinstance(error, PlatformError):
         error.request_id = request_id
+
+
+def _well_formed(answer: Answer) -> Answer:
+    """*answer*, if the parts of its head that are passed on are what they should be."""
+    head = answer.head
+    if not isinstance(head.get("messages") or [], list):
+        raise ValueError("head.messages is no list")
+    if not isinstance(head.get("references") or {}, dict):
+        raise ValueError("head.references is no map")
+    return answer
 
 
 def _without_secret(response: Response, creds: Token) -> Response:

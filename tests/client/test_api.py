@@ -8,6 +8,8 @@ import time
 
 import pytest
 from client.recording import FLOW, REPLAYS, TOKEN, Recorder, answer, page, recorded
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 import flowkit
 from flowkit import API, Token, limits, mem
@@ -22,6 +24,7 @@ from flowkit.errors import (
     ConnectionLost,
     DeadlineExceeded,
     FilterError,
+    FlowKitError,
     Forbidden,
     NotFound,
     ProtocolError,
@@ -30,6 +33,7 @@ from flowkit.errors import (
     TooManyRequests,
     UsageError,
 )
+from flowkit.protocol.envelope import Response
 
 CREDS = Token("nora", TOKEN)
 
@@ -803,3 +807,44 @@ def test_a_raw_filter_and_a_bool_are_told_apart():
         with pytest.raises(FilterError):
             api.flow.find_many(filter=wrong)
     assert recorder.requests == []
+
+
+# --- whatever comes back --------------------------------------------------------------------------
+
+KEYS = st.sampled_from(["status", "ok", "messages", "errors", "references", "x"])
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-1, 600) | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(KEYS, inner),
+    max_leaves=8,
+)
+ENVELOPES = st.fixed_dictionaries({"head": st.dictionaries(KEYS, JSON)}, optional={"body": JSON})
+BODIES = st.binary(max_size=20) | (JSON | ENVELOPES | ENVELOPES).map(
+    lambda value: json.dumps(value).encode()
+)
+HEADERS = st.dictionaries(
+    st.sampled_from(["retry-after", "location", "x-request-replay"]), st.text(max_size=10)
+)
+
+
+@settings(max_examples=200)
+@example(200, b'{"head": {"messages": 3}}', {})
+@example(200, b'{"head": {"messages": [[1]]}}', {})
+@example(200, b'{"head": {"references": [1]}}', {})
+@example(400, b'{"head": {"errors": 3, "messages": 4}}', {})
+@example(200, b'{"head": {"ok": false, "status": [1]}}', {})
+@given(st.just(200) | st.integers(100, 599), BODIES, HEADERS)
+def test_any_answer_is_a_result_or_one_of_our_errors(status, body, headers):
+    """Nothing that a server or a proxy sends raises anything else, and every error can be shown."""
+    api, _ = recorded(Response(status, headers, body), retries=0)
+    outcome = None
+    try:
+        outcome = api.flow.find(envelope=True)
+    except FlowKitError as error:
+        outcome = error
+
+    assert str(outcome)
+    assert repr(outcome)
+    if isinstance(outcome, Result):
+        assert 200 <= status < 300
+        assert isinstance(outcome.references, dict)
+        assert isinstance(outcome.messages, list)

@@ -227,7 +227,10 @@ class Store(Protocol):
         """Run *job* on a snapshot; a query beyond the time is ended and raises ``BadRequest``."""
 
     def write(self, job: Callable[[Writer], T]) -> T:
-        """Run *job* on the writer; returns once what it wrote will survive power loss."""
+        """Run *job* on the writer; returns once what it wrote will survive power loss.
+
+        A job must not call ``write`` itself: there is one writer, and it would wait for itself.
+        """
 
     def close(self) -> None:
         """Finish what is under way, checkpoint, and release the data folder."""

@@ -16,7 +16,14 @@ from flowkit import limits
 from flowkit.client import finding
 from flowkit.client.arguments import plain
 from flowkit.client.services import Service, verb
-from flowkit.errors import LimitError, NotFound, PlatformError, UsageError, platform_error
+from flowkit.errors import (
+    LimitError,
+    NotFound,
+    PlatformError,
+    ProtocolError,
+    UsageError,
+    platform_error,
+)
 from flowkit.protocol.resources import RESOURCES, normal_path
 from flowkit.query.build import mem
 
@@ -263,6 +270,8 @@ def _create_many(
     is_repeatable = all("fhash" in entry or "origin" in entry for entry in entries)
 
     def shape(body: Any) -> Any:
+        if not isinstance(body, list) or len(body) != len(entries):
+            raise ProtocolError("the answer to an array create has another number of entries")
         written = [_entry(entry, index, place) for index, entry in enumerate(body)]
         failed = [entry for entry in written if isinstance(entry, PlatformError)]
         if failed and raise_on_error:
@@ -278,7 +287,8 @@ def _entry(entry: Any, index: int, place: tuple[str, ...]) -> Any:
     status = entry.get("status") if isinstance(entry, Mapping) and "id" not in entry else None
     if not isinstance(status, int) or status < 400:
         return entry
-    errors = [str(error) for error in entry.get("errors") or ()]
+    said = entry.get("errors")
+    errors = [str(error) for error in said] if isinstance(said, list) else []
     return platform_error(status)(
         *errors, status=status, method="POST", path=f"/{'/'.join(place)} (entry {index})"
     )

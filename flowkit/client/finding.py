@@ -131,7 +131,7 @@ def walk(
     left = limit
     while left is None or left > 0:
         size = page if left is None else min(page, left)
-        found = find(filter_text(condition, bound), **ask, limit=size)
+        found = find(filter_text(condition, bound), **ask, limit=size) or []
         yield from found
         if not found or found[-1]["id"] == top:
             return

@@ -431,7 +431,8 @@ def test_a_write_that_was_never_sent_is_repeated():
 )
 def test_an_array_create_is_repeated_only_if_nothing_can_be_stored_twice(entries, requests):
     """Each entry needs an ``fhash`` or an ``origin`` (3.2), even where the server replays."""
-    api, recorder = recorded(answer([], headers=REPLAYS), ConnectionLost("gone"), answer([]))
+    written = answer([{}] * len(entries))
+    api, recorder = recorded(answer([], headers=REPLAYS), ConnectionLost("gone"), written)
     api.flow.find()
     with contextlib.suppress(ConnectionLost):
         api.drop(FLOW).create_many(entries)

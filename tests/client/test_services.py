@@ -18,6 +18,7 @@ from flowkit.errors import (
     LimitError,
     NotFound,
     PlatformError,
+    ProtocolError,
     UsageError,
 )
 from flowkit.testing import Platform
@@ -350,6 +351,15 @@ def test_an_array_create_is_a_bounded_list_of_models():
     with pytest.raises(UsageError, match="create_many"):
         api.drop(FLOW).create([{"elems": {}}])
     assert recorder.requests == []
+
+
+@pytest.mark.parametrize("body", [{}, [], [{"id": DROP}, {"id": DROP}], 3])
+def test_an_array_create_with_another_number_of_answers_is_no_answer(body):
+    """Which entry was written could not be told."""
+    api, _ = recorded(answer(body, status=201))
+
+    with pytest.raises(ProtocolError):
+        api.drop(FLOW).create_many([{"elems": {}}])
 
 
 def test_all_drops_of_a_flow_are_deleted_at_once(api, flow):

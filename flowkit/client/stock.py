@@ -4,6 +4,9 @@ Taken behind a proxy, with a client certificate, under eventlet, and whenever th
 user's own or was changed by the user (auth, hooks, adapters, cookies …). It honours all of that and
 costs three times as much as the lean path.
 
+On a plain thread the deadline bounds each wait for bytes, and is looked at between parts of the
+body; a server that trickles its head can stretch it. The lean path has one exact deadline.
+
 The session reads neither environment nor ``.netrc`` per request: ``transport.py`` did, once.
 """
 

@@ -27,7 +27,7 @@ from flowkit._version import __version__
 from flowkit.errors import SettingsError
 from flowkit.green import NativeQueue
 from flowkit.server.app import App
-from flowkit.server.auth import ensure_account
+from flowkit.server.auth import check_account_name, ensure_account
 from flowkit.server.exchange import Bounds
 from flowkit.server.http import HttpServer
 from flowkit.server.settings import Settings
@@ -96,16 +96,17 @@ class Server:
     """
 
     def __init__(self, settings: Settings, *, bounds: Bounds | None = None) -> None:
+        check_account_name(settings.account)
         self.settings = settings
         self.store = open_data(settings)
         self.app = App(self.store, settings, clock_ms=clock_ms)
-        try:
+        with contextlib.ExitStack() as undone:
+            undone.callback(self.app.close)
             # The port first: a token that is made and then never shown would be lost.
             self._http = _listening(self.app, settings, bounds or bounds_of(settings))
+            undone.callback(self._http.stop)
             account, self.first_token = ensure_account(self.store, settings.account)
-        except BaseException:
-            self.app.close()
-            raise
+            undone.pop_all()
         self._closed = False
         self.account = account.name
         self.url = self._http.url

@@ -109,6 +109,14 @@ def test_a_folder_that_cannot_be_one_is_refused(tmp_path, where):
         Server(settings(folder))
 
 
+def test_an_impossible_account_is_refused_before_anything_is_made(tmp_path):
+    """No folder is left of a start with a wrong name."""
+    with pytest.raises(SettingsError, match="No/Name"):
+        Server(Settings(data=tmp_path / "data", port=0, account="No/Name"))
+
+    assert not (tmp_path / "data").exists()
+
+
 def test_an_unknown_address_is_refused(tmp_path):
     """An address that this machine does not have, or that nobody has."""
     for host in ("192.0.2.1", "no.such.host.invalid"):

@@ -45,13 +45,14 @@ def filter_text(*filters: Any) -> str | None:
 
 
 def _flat(given: Any) -> Iterator[Filter | str]:
-    if given is None or isinstance(given, Everything) or given == "":
+    if given is None or isinstance(given, Everything):
         return
     if isinstance(given, list | tuple):
         for one in given:
             yield from _flat(one)
     elif isinstance(given, str):
-        yield given
+        if given.strip():
+            yield given
     else:
         yield as_filter(given)
 

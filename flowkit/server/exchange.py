@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -105,7 +106,7 @@ def refusal(error: PlatformError) -> Response:
     """A refusal in the envelope, readable for browsers of any origin."""
     headers = {"content-type": "application/json", "access-control-allow-origin": "*"}
     if error.retry_after_s is not None:
-        headers["retry-after"] = str(round(error.retry_after_s))
+        headers["retry-after"] = str(math.ceil(error.retry_after_s))
     return Response(error.status, headers, json.dumps(failure(error)).encode())
 
 

@@ -54,8 +54,8 @@ def test_whatever_goes_wrong_is_an_answer(segments, headers, body, status):
 
 
 def test_a_refusal_says_when_to_come_back():
-    """Retry-After is in whole seconds, and there only if it is known."""
-    assert refusal(TooManyRequests("slow down", retry_after_s=2.4)).headers["retry-after"] == "2"
+    """Retry-After is in whole seconds, never too few, and there only if it is known."""
+    assert refusal(TooManyRequests("slow down", retry_after_s=2.4)).headers["retry-after"] == "3"
     assert "retry-after" not in refusal(TooManyRequests("slow down")).headers
 
 

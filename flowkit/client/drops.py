@@ -195,7 +195,9 @@ class Drops:
         own_words: dict[str, Any] = {word: params.pop(word) for word in words if word in params}
         for flow, own in each.items():
             own = dict(own or {})
-            condition = finding.filter_text(*filters, filter, own.pop("filter", None))
+            condition = finding.filter_text(
+                *finding.present(filters), filter, own.pop("filter", None)
+            )
             texts = self._api.texts({**params, **own, "filter": condition})
             body.append({"flowId": finding.one_id(flow)} | ({"params": texts} if texts else {}))
         return self._api.call("MGET", ("drop",), own_words, body)

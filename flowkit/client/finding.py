@@ -20,7 +20,7 @@ from flowkit.errors import UsageError
 from flowkit.query.build import as_filter, mem
 from flowkit.query.nodes import Everything, Filter
 
-__all__ = ["filter_text", "listed_ids", "one_id", "walk"]
+__all__ = ["checked_walk", "filter_text", "listed_ids", "one_id", "present", "walk"]
 
 
 def filter_text(*filters: Any) -> str | None:
@@ -42,6 +42,18 @@ def filter_text(*filters: Any) -> str | None:
         if isinstance(part, str):
             Filter.parse(part)
     return " && ".join(f"({part})" for part in parts)
+
+
+def present(filters: tuple[Any, ...]) -> tuple[Any, ...]:
+    """*filters*, as they were given by position.
+
+    Raises:
+        FilterError: one of them is None: a missing id or filter must not come to find everything.
+    """
+    for one in filters:
+        if one is None:
+            as_filter(one)
+    return filters
 
 
 def _flat(given: Any) -> Iterator[Filter | str]:

@@ -112,7 +112,11 @@ class Grants:
             params: ``limit start sort order only refs`` …, see protocol 3.6.
         """
         place, extra = self._find_place()
-        params = {**params, **extra, "filter": finding.filter_text(*filters, filter)}
+        params = {
+            **params,
+            **extra,
+            "filter": finding.filter_text(*finding.present(filters), filter),
+        }
         return self._api.call("GET", place, params, is_find=True)
 
     @verb
@@ -161,7 +165,7 @@ class Grants:
                 each request.
         """
         finding.checked_walk(page, limit, order, params)
-        condition = finding.filter_text(*filters, filter)
+        condition = finding.filter_text(*finding.present(filters), filter)
         return finding.walk(
             self.find_many, condition, page=page, limit=limit, order=order, params=params
         )

@@ -807,6 +807,9 @@ def test_a_raw_filter_and_a_bool_are_told_apart():
             api.flow.find(wrong)
         with pytest.raises(FilterError):
             api.flow.find_many(filter=wrong)
+    for find in (api.flow.find, api.flow.find_many, api.flow.find_iter, api.drop(FLOW).find):
+        with pytest.raises(FilterError, match="None"):
+            find(None)
     assert recorder.requests == []
 
 

@@ -135,7 +135,7 @@ def walk(
     top = None
     if order == "asc":
         newest = find(
-            condition, **{**params, "only": "id", "sort": "id", "order": "desc", "limit": 1}
+            filter=condition, **{**params, "only": "id", "sort": "id", "order": "desc", "limit": 1}
         )
         if not newest:
             return
@@ -144,7 +144,7 @@ def walk(
     left = limit
     while left is None or left > 0:
         size = page if left is None else min(page, left)
-        found = find(filter_text(condition, bound), **ask, limit=size) or []
+        found = find(filter=filter_text(condition, bound), **ask, limit=size) or []
         yield from found
         if not found or found[-1]["id"] == top:
             return

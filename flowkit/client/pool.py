@@ -46,13 +46,16 @@ class _Pool:
             self.drop(wire)
 
     def keep(self, wire: Wire) -> None:
+        """Put it back for the next request; the one that has been idle longest may go for it."""
+        old: list[Wire] = []
         with self.lock:
             self.busy.discard(wire)
-            fits = len(self.idle) < limits.connections_idle_max
-            if fits:
-                self.idle.append(wire)
-        if not fits:
-            wire.close()
+            self.idle.append(wire)
+            is_full = len(self.idle) > limits.connections_idle_max
+            if is_full or self.idle[0].is_old(wire.idle_since):
+                old.append(self.idle.pop(0))
+        for one in old:
+            one.close()
 
     def drop(self, wire: Wire) -> None:
         with self.lock:

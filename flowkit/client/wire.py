@@ -210,10 +210,15 @@ class Wire:
 
     def is_usable(self, must_look: bool) -> bool:
         """Whether to send on it again; *must_look* asks the system even if it was used just now."""
-        idle_s = monotonic() - self.idle_since
-        if idle_s > limits.idle_connection_s:
+        now = monotonic()
+        if self.is_old(now):
             return False
-        return (not must_look and idle_s < _TRUSTED_IDLE_S) or sockets.is_quiet(self.socket)
+        is_trusted = not must_look and now - self.idle_since < _TRUSTED_IDLE_S
+        return is_trusted or sockets.is_quiet(self.socket)
+
+    def is_old(self, now: float) -> bool:
+        """Whether it has been idle for so long that the server may be about to end it."""
+        return now - self.idle_since > limits.idle_connection_s
 
     def abort(self) -> None:
         """End the traffic, from any thread: whoever waits for an answer gets ``ConnectionLost``."""

@@ -325,6 +325,21 @@ def test_a_connection_idle_for_too_long_is_dropped(serve, run, monkeypatch):
     transport.close()
 
 
+def test_connections_that_a_burst_left_behind_go_by_themselves(serve, monkeypatch):
+    """A client that goes on with one request at a time lets the other connections go."""
+    server = serve(lambda asked: time.sleep(0.02) or echo(asked))
+    transport = HttpTransport(server.url)
+    gevent.joinall([spawn(lambda: transport.send(GET, timeout_s=5)) for _ in range(6)])
+    assert transport.connections == 6
+    monkeypatch.setattr(limits, "idle_connection_s", 0.01)
+
+    for _ in range(8):
+        transport.send(GET, timeout_s=5)
+
+    assert transport.connections <= 2
+    transport.close()
+
+
 def test_bytes_beyond_an_answer_are_nobodys_answer(serve, run):
     """A second answer that nobody asked for is not given to the next request."""
     server = serve(lambda asked: answer(b'{"a": 1}') + answer(b'{"forged": 1}'))

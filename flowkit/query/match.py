@@ -9,7 +9,8 @@ For ``mag >= 4.5 && EXISTS felt`` on a Drop the function returns::
 
     ((v >= c1 if (v := e.get(c0, ABSENT)).__class__ is float or v.__class__ is int
       else v.__class__ not in FLAT and any_ordered(v, '>=', c1)))
-    and (exists(e.get(c2, ABSENT)))
+    and (((v := e.get(c2, ABSENT)) is not None and v is not ABSENT
+      and (v.__class__ is not Many or exists(v))))
 
 Source: protocol 4.2 (members), 4.5 (meaning).
 """
@@ -227,7 +228,10 @@ class _Compiler:
             case Within():
                 return self.within(node)
             case Exists():
-                return f"exists({self.member(node.path)})"
+                return (
+                    f"((v := {self.member(node.path)}) is not None and v is not ABSENT"
+                    " and (v.__class__ is not Many or exists(v)))"
+                )
             case Has():
                 root = "obj.get('elems')" if self.resource == "drop" else "obj"
                 return f"has({root}, types, {self.constant(node.type_name)})"

@@ -26,6 +26,7 @@ from flowkit.query.nodes import Path
 
 __all__ = [
     "ABSENT",
+    "EARTH_RADIUS_KM",
     "DROP_MEMBERS",
     "FLAT",
     "NUMBERS",

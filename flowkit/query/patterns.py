@@ -17,6 +17,7 @@ Source: protocol 4.3 (flags), 4.5.6, 4.5.13.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import lru_cache
 from importlib import import_module
@@ -28,6 +29,10 @@ from flowkit.query.dialect import translate
 from flowkit.query.nodes import REGEX_FLAGS, Filter, Matches, Placeholder, Regex
 
 __all__ = ["Pattern", "check", "compile", "search"]
+
+
+_PLAIN = re.compile(r"[\w \-,;:'\"<>=~!@%&/]*")
+"""Patterns of letters, digits and signs that mean nothing special outside a class."""
 
 
 class Pattern:
@@ -79,7 +84,9 @@ def compile(pattern: str, flags: str = "") -> Pattern:  # noqa: A001 - the verb 
                 f"filter: unknown regex flag {letter!r}", hint=f"one of {REGEX_FLAGS}"
             )
     source = f"/{pattern}/{flags}"
-    return Pattern(source, _finder(translate(pattern, flags), source))
+    return Pattern(
+        source, _plain_finder(pattern, flags) or _finder(translate(pattern, flags), source)
+    )
 
 
 def check(filter: Filter) -> None:  # noqa: A002 - the word of the language
@@ -91,6 +98,20 @@ def check(filter: Filter) -> None:  # noqa: A002 - the word of the language
     for node in filter.walk():
         if isinstance(node, (Regex, Matches)) and not isinstance(node.pattern, Placeholder):
             compile(node.pattern, node.flags)
+
+
+def _plain_finder(pattern: str, flags: str) -> Callable[[bytes], bool] | None:
+    """A search for a pattern that stands for itself, which needs no engine; None for any other.
+
+    ``bytes.lower`` folds ASCII and nothing else, as the flag ``i`` does without ``u``.
+    """
+    if not _PLAIN.fullmatch(pattern) or "x" in flags or {"i", "u"} <= set(flags):
+        return None
+    plain = pattern.encode()
+    if "i" not in flags:
+        return lambda text: plain in text
+    folded = plain.lower()
+    return lambda text: folded in text.lower()
 
 
 def _finder(translated: str, source: str) -> Callable[[bytes], bool]:

@@ -215,7 +215,20 @@ def test_without_the_engine_the_way_out_is_named(monkeypatch):
     patterns.compile.cache_clear()
 
     with pytest.raises(FilterError, match=r"pip install 'flowkit\[server\]'"):
-        patterns.compile("a pattern of this test", "")
+        patterns.compile("a.pattern of this test", "")
+
+
+PLAIN = st.text("abK k\u212aé-", max_size=5)
+AROUND = st.text("abKk\u212aÉé -", max_size=8)
+
+
+@given(PLAIN, AROUND, st.sampled_from("ig"))
+def test_plain_patterns_need_no_engine_and_mean_the_same(pattern, text, flags):
+    """A pattern without special characters is found as the engine finds it quoted."""
+    plain = patterns.compile(pattern, flags)
+    quoted = patterns.compile(f"(?:{pattern})", flags)
+
+    assert patterns.search(plain, text) is patterns.search(quoted, text)
 
 
 def test_the_public_call_of_the_engine_serves_as_well(monkeypatch):

@@ -35,7 +35,7 @@ def test_the_error_of_a_function_reaches_the_caller_as_it_is():
     """A refusal inside a query is a BadRequest, not an error of the database."""
     opened = apsw.Connection(":memory:")
     budget = functions.install(opened)
-    budget._left_s = -1.0
+    budget._spent_s = 1.0
 
     with pytest.raises(BadRequest, match="filter: the regular expression takes too long"):
         opened.execute("SELECT fk_regex('a', '', 'a')").fetchall()

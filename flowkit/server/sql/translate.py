@@ -46,6 +46,7 @@ from flowkit.server.sql.values import (
     Spot,
     Test,
     conjunction,
+    cost,
     disjunction,
     sql_op,
 )
@@ -100,7 +101,8 @@ class Translator:
                 conditions.append(self._indexable(conjunct) or self.rule(conjunct))
             except Inexact:
                 rest.append(conjunct)
-        return conditions, rest
+        # SQLite asks in the order written; nothing has side effects: what costs least comes first.
+        return sorted(conditions, key=cost), rest
 
     def _indexable(self, node: Filter) -> str | None:
         """A bare comparison of a column, which an index can answer.
@@ -124,9 +126,9 @@ class Translator:
             case Everything():
                 return "1"
             case And():
-                return conjunction([self.rule(operand) for operand in node.operands])
+                return conjunction(sorted(map(self.rule, node.operands), key=cost))
             case Or():
-                return disjunction([self.rule(operand) for operand in node.operands])
+                return disjunction(sorted(map(self.rule, node.operands), key=cost))
             case Not():
                 return f"NOT {self.rule(node.operand)}"
             case Matches():

@@ -44,6 +44,7 @@ __all__ = [
     "Rules",
     "Spot",
     "conjunction",
+    "cost",
     "disjunction",
     "sql_op",
 ]
@@ -56,6 +57,9 @@ _CONTAINS_MAX = 100
 
 _SAFE_FLOAT = 2.0**53
 """Whole numbers up to here are exact as doubles."""
+
+_DEGREES_MARGIN = 1e-6
+"""Added to a band of latitude, ten centimetres, so that no rounding can cut off a place."""
 
 _MIRRORED = {"==": "=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
@@ -253,12 +257,16 @@ class Rules:
         centre = place_of(self.places, place.code) if isinstance(place, Zip) else place
         radius_km = node.distance * UNITS_KM[node.unit]
         given = ", ".join(self.add(float(number)) for number in (*centre, radius_km))
+        # No way is shorter than the one along the meridian: most rows need no haversine.
+        north = math.degrees(radius_km / meaning.EARTH_RADIUS_KM) + _DEGREES_MARGIN
+        band = f"- {self.add(float(centre[0]))}) <= {self.add(north)}"
 
         def near(spot: Spot, lat: str, lon: str) -> str:
             ways = [f"({spot.path} || {self.add(step)})" for step in (lat, lon)]
             types = " AND ".join(f"json_type({spot.base}, {way}) IN {NUMBER}" for way in ways)
-            values = ", ".join(f"{spot.base} ->> {way}" for way in ways)
-            return f"(CASE WHEN {types} THEN fk_near({values}, {given}) ELSE 0 END)"
+            values = [f"({spot.base} ->> {way})" for way in ways]
+            called = f"fk_near({', '.join(values)}, {given})"
+            return f"(CASE WHEN {types} AND abs({values[0]} {band} THEN {called} ELSE 0 END)"
 
         return lambda spot: (
             f"(CASE {spot.type} WHEN 'object' THEN {near(spot, '.lat', '.lon')} WHEN 'array' THEN"
@@ -289,6 +297,13 @@ class Rules:
 def conjunction(conditions: Sequence[str]) -> str:
     """All of some conditions; ``1`` for none."""
     return _joined(conditions, "AND") if conditions else "1"
+
+
+def cost(condition: str) -> int:
+    """Roughly what a condition costs on one row: calls of Python, then loops, then look-ups."""
+    called, loops = condition.count("fk_"), condition.count("json_each")
+    trees, ways = condition.count("json_tree"), condition.count("elems")
+    return 300 * trees + 30 * called + 3 * loops + ways
 
 
 def disjunction(conditions: Sequence[str]) -> str:

@@ -20,6 +20,7 @@ Source: protocol 3.2 (headers), 12 (Bluemix), 13.1 (Token), 13.2 (defects 20, 41
 from __future__ import annotations
 
 import configparser
+import fcntl
 import os
 import stat
 from collections.abc import Mapping
@@ -125,8 +126,20 @@ def save_profile(name: str, host: str, account: str, token: str) -> Path:
         raise UsageError(f"{name!r} cannot be the name of a profile")
     path = profiles_path()
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    profiles = _read(path) if path.exists() else _parser()
-    profiles[name] = values
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        # One writer at a time: two profiles saved at once must not lose one of them.
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        profiles = _read(path) if path.exists() else _parser()
+        profiles[name] = values
+        _replace(path, profiles)
+    finally:
+        os.close(folder)
+    return path
+
+
+def _replace(path: Path, profiles: configparser.ConfigParser) -> None:
+    """Write the file beside the present one, then put it in its place."""
     fresh = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
     try:
         handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -137,7 +150,6 @@ def save_profile(name: str, host: str, account: str, token: str) -> Path:
         os.replace(fresh, path)
     finally:
         fresh.unlink(missing_ok=True)
-    return path
 
 
 def find_profile(

@@ -4,6 +4,7 @@ import copy
 import os
 import pickle
 import stat
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from client.recording import Recorder
@@ -129,6 +130,15 @@ def test_a_saved_profile_is_found_and_only_its_owner_can_read_it(home):
     assert list(path.parent.iterdir()) == [path]
     assert "home" in where
     assert "secret" not in repr(found)
+
+
+def test_profiles_saved_at_the_same_time_are_all_kept(home):
+    """No writer overwrites what another one has just added."""
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda n: save_profile(f"p{n}", "localhost", "nora", SECRET), range(24)))
+
+    for n in range(24):
+        assert find_profile(f"p{n}")[0].host == "localhost"
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o602, 0o660])

@@ -299,7 +299,7 @@ class _Translator:
         if name.startswith(("In", "block=", "blk=")):
             raise self._refuse(f"the Unicode block \\p{{{name}}}")
         plain = re.sub(r"^(?:Is|script=|sc=|general_category=|gc=)", "", name)
-        if plain.startswith("java") or not _is_category_or_script(plain):
+        if plain.startswith("java") or not _CATEGORY.fullmatch(plain):
             raise self._refuse(f"the property \\p{{{name}}}")
         return f"\\{'P' if negated else 'p'}{{{plain}}}"
 
@@ -486,16 +486,7 @@ def _ordinal(item: str) -> int:
     return escapes[item] if item in escapes else ord(item[-1])
 
 
-_CATEGORIES = frozenset(
-    (
-        "L Ll Lm Lo Lt Lu M Mc Me Mn N Nd Nl No P Pc Pd Pe Pf Pi Po Ps"
-        " S Sc Sk Sm So Z Zl Zp Zs C Cc Cf Co"
-    ).split()
+_CATEGORY = re.compile(
+    "L[lmotu]?|M[cen]?|N[dlo]?|P[cdefios]?|S[ckmo]?|Z[lps]?|C[cfo]?"
+    "|[A-Z].{2,}"  # what may be the name of a script: RE2 knows which exist
 )
-
-
-def _is_category_or_script(name: str) -> bool:
-    """A general category, or what may be the name of a script (RE2 knows which exist)."""
-    if len(name) <= 2:
-        return name in _CATEGORIES
-    return name[0].isupper()

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import operator
 import os
 import weakref
 from collections.abc import Callable
@@ -255,8 +256,8 @@ def slots_of(pool: Any) -> green.Slots | None:
     """
     if pool is None:
         return green.Slots(limits.requests_in_flight_default)
-    if isinstance(pool, int) and not isinstance(pool, bool):
-        return green.Slots(pool)
+    if hasattr(pool, "__index__") and not isinstance(pool, bool):
+        return green.Slots(operator.index(pool))  # before the size: a number of numpy has one
     if not hasattr(pool, "size"):
         raise UsageError(
             f"a pool is a number or has a size, not {type(pool).__name__}",

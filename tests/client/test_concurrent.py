@@ -401,6 +401,16 @@ def test_an_iterator_is_read_when_the_call_is_made(kind, api):
     assert value_of(made) == [1, 2, 3]
 
 
+def test_a_reading_that_is_interrupted_can_be_repeated(api):
+    """A time-out of gevent's around a reading leaves thunk and call as they were."""
+    made = LazyCalls(api).desk.hold("late", 5)
+    with pytest.raises(gevent.Timeout), gevent.Timeout(0.01):
+        bool(made)
+    api.desk.door("late").set(None)
+
+    assert made == 5
+
+
 # The surface
 
 
@@ -484,6 +494,30 @@ def test_a_plain_script_needs_no_patching_and_no_hub():
     out, err = process.communicate(timeout=40)
 
     assert out.splitlines() == ["[[1, 2]] True False", "True True"], err
+
+
+@pytest.mark.slow
+def test_a_process_ends_in_silence_and_its_fork_begins_anew():
+    """Calls under way do not hold the end up, and a forked child has a thread of its own."""
+    process = run(
+        """
+        import os
+        from client.desk import DeskAPI
+        from flowkit.client.concurrent import LazyCalls
+        lazy = LazyCalls(DeskAPI())
+        held = [lazy.desk.hold("never") for _ in range(5)]
+        print(lazy.desk.give(1) + 0, flush=True)
+        child = os.fork()
+        if not child:
+            print(LazyCalls(DeskAPI()).desk.give(2) + 0, flush=True)
+            os._exit(0)
+        os.waitpid(child, 0)
+        print(lazy.desk.give(3) + 0)
+        """
+    )
+    out, err = process.communicate(timeout=40)
+
+    assert (out.split(), err, process.returncode) == (["1", "2", "3"], "", 0)
 
 
 @pytest.mark.slow

@@ -181,3 +181,13 @@ def test_parameters_are_numbered_once():
     ]  # fmt: skip
     assert parameters.of("x = ?2") == (1, "a")
     assert parameters.of("1") == ()
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=50))
+def test_numbers_come_back_from_the_store_exactly(numbers):
+    """SQLite reads every double in a stored drop as the very same double; comparisons rest on it."""
+    opened = apsw.Connection(":memory:")
+    body = apsw.jsonb_encode({"n": numbers})
+
+    back = [value for (value,) in opened.execute("SELECT value FROM json_each(?, '$.n')", (body,))]
+    assert list(map(repr, back)) == list(map(repr, numbers))

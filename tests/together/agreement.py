@@ -1,11 +1,11 @@
-"""The agreement campaign: SQL, the predicate, and the predicate of the text, pair by pair.
+"""The agreement campaign: SQL, the predicate, the predicate of the text, and the oracle.
 
 ``python tests/together/agreement.py --pairs 1000000 --seconds 1500 --seed 1`` draws batches of
 objects and filters from a small pool of names and values, so that rules meet members that exist and
 types collide, runs each filter as the plan of a find over the batch, and compares the ids found
-with those of the predicate, before and after a round trip through text. It prints one summary line
-and ends with 1 at the first disagreement, reduced to one object and the smallest part of the filter
-that still disagrees.
+with those of the predicate, before and after a round trip through text, and with those of
+``oracle.py``. It prints one summary line and ends with 1 at the first disagreement, reduced to one
+object and the smallest part of the filter that still disagrees.
 
 A seeded ``random.Random`` draws, not hypothesis: a hundred times as many pairs fit in the same
 time.
@@ -20,6 +20,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import apsw
@@ -39,7 +40,6 @@ from flowkit.query.nodes import (
     Matches,
     MemberComparison,
     Modulo,
-    Path,
     Regex,
     Within,
     Zip,
@@ -50,6 +50,9 @@ from flowkit.query.render import render
 from flowkit.server.plan import Plan, plan_find
 from flowkit.server.store import functions, rows, schema
 from flowkit.server.store.base import StoredDrop, StoredFlow
+
+sys.path.append(str(Path(__file__).parents[1]))
+from together.oracle import Oracle, Undecided  # found by the line above in a script
 
 NOW_MS = 1_500_000_000_000
 FLOW = StoredFlow(1, {"id": "f" + "0" * 24, "path": "/nora/north", "capacity": 9}, 0, "e", 0, 0)
@@ -189,7 +192,7 @@ class Draw:
 
     # -- filters
 
-    def path(self) -> Path:
+    def path(self) -> tuple[str, ...]:
         """A member: an element with or without prefix, or a member of the object itself."""
         if self.resource == "flow":
             return self.one(FLOW_MEMBERS)
@@ -313,6 +316,17 @@ class Batch:
         ]
         return {doc["id"] for doc in docs}
 
+    def by_oracle(self, asked: Filter) -> set[str] | None:
+        """The ids of the documents that match by the oracle; None where rounding decides."""
+        try:
+            return {
+                doc["id"]
+                for doc, types in self.documents
+                if Oracle(doc, self.resource, NOW_MS, places, types).holds(asked)
+            }
+        except Undecided:
+            return None
+
     def by_predicate(self, asked: Filter) -> set[str]:
         """The ids of the documents that pass the predicate."""
         passes = predicate(asked, self.resource)
@@ -327,8 +341,11 @@ def draw_batch(draw: Draw, size: int) -> Batch:
     return Batch("drop", [(drop.doc, dict(drop.types)) for drop in drops])
 
 
-def disagreement(batch: Batch, asked: Filter) -> str | None:
-    """What the evaluators say differently about one filter, None if nothing."""
+def disagreement(batch: Batch, asked: Filter, *, with_oracle: bool = True) -> str | None:
+    """What the evaluators say differently about one filter, None if nothing.
+
+    The oracle knows the patterns and units of the campaign only; other filters go without it.
+    """
     read_back = parse(render(asked))
     if read_back != asked:
         return f"the text reads back as another filter:\n  {asked!r}\n  {read_back!r}"
@@ -337,22 +354,30 @@ def disagreement(batch: Batch, asked: Filter) -> str | None:
         "predicate": batch.by_predicate(asked),
         "predicate of the text": batch.by_predicate(read_back),
     }
+    oracle = batch.by_oracle(asked) if with_oracle else None
+    if oracle is not None:
+        answers["oracle"] = oracle
     if len(set(map(frozenset, answers.values()))) == 1:
         return None
-    return _smallest(batch, asked)
+    return _smallest(batch, asked, with_oracle=with_oracle)
 
 
-def _smallest(batch: Batch, asked: Filter) -> str:
+def _smallest(batch: Batch, asked: Filter, *, with_oracle: bool) -> str:
     """The smallest part of the filter that still disagrees about one object, told in full."""
     parts = sorted(asked.walk(), key=lambda part: len(render(part)))
     for part in parts:
-        wrong = batch.by_plan(batch.plan(part)) ^ batch.by_predicate(part)
+        held = batch.by_predicate(part)
+        oracle = batch.by_oracle(part) if with_oracle else None
+        wrong = (
+            batch.by_plan(batch.plan(part)) ^ held or (held if oracle is None else oracle) ^ held
+        )
         if wrong:
             doc, types = next(pair for pair in batch.documents if pair[0]["id"] in wrong)
             plan = batch.plan(part)
             return (
                 f"filter     {render(part)!r}\nobject     {doc!r}\ntypes      {types!r}\n"
-                f"predicate  {doc['id'] in batch.by_predicate(part)}\nsql        {plan.sql}\n"
+                f"predicate  {doc['id'] in held}\n"
+                f"oracle     {oracle and doc['id'] in oracle}\nsql        {plan.sql}\n"
                 f"parameters {plan.params!r}\nin python  {plan.rest}"
             )
     return f"filter     {render(asked)!r}: its parts agree, the whole does not"

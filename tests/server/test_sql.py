@@ -185,7 +185,7 @@ def test_parameters_are_numbered_once():
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=50))
 def test_numbers_come_back_from_the_store_exactly(numbers):
-    """SQLite reads every double in a stored drop as the very same double; comparisons rest on it."""
+    """SQLite reads every double of a stored drop as that very double; comparisons rest on it."""
     opened = apsw.Connection(":memory:")
     body = apsw.jsonb_encode({"n": numbers})
 

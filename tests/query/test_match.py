@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowkit.errors import FilterError
-from flowkit.query.match import matches, predicate
+from flowkit.query.match import explain, matches, predicate
 from flowkit.query.nodes import (
     Age,
     And,
@@ -27,8 +27,12 @@ from flowkit.query.render import render
 
 @pytest.mark.parametrize("case", truth.cases(), ids=lambda case: f"{case.text} | {case.written}")
 def test_the_truth_table_holds(case):
-    """Every line of the truth table is what the predicate answers."""
-    assert matches(parse(case.text), case.drop, now_ms=truth.NOW_MS) is case.holds
+    """Every line is what the predicate answers, that of the text read back, and explain."""
+    whole = parse(case.text)
+
+    assert matches(whole, case.drop, now_ms=truth.NOW_MS) is case.holds
+    assert matches(parse(render(whole)), case.drop, now_ms=truth.NOW_MS) is case.holds
+    assert explain(whole, case.drop, now_ms=truth.NOW_MS).held is case.holds
 
 
 def test_the_page_of_the_truth_table_is_made_from_the_data():

@@ -114,7 +114,8 @@ def _quake_flows(api: API) -> Filter:
 
 def _near(event: dict[str, Any]) -> Filter:
     place = (event["location"]["lat"], event["location"]["lon"])
-    return mem.location.WITHIN(NEAR_KM, "KM", coords=place) & (mem.fhash != event["fhash"])
+    another: Filter = mem.fhash != event["fhash"]
+    return mem.location.WITHIN(NEAR_KM, "KM", coords=place) & another
 
 
 def _names(drops: list[dict[str, Any]]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Requests per second: HttpTransport beside plain requests and aiohttp, over HTTP and TLS.
+"""Requests per second: the transport and ``async_()`` beside requests and aiohttp, HTTP and TLS.
 
 The server runs in a process of its own and answers 200 bytes at once. Each line is the median of
 some rounds in which all take turns; a client of one round opens its connections anew.
@@ -18,6 +18,7 @@ import gevent.pool
 import requests
 import trustme
 
+from flowkit import API, Token
 from flowkit.client.transport import HttpTransport
 from flowkit.green import spawn
 from flowkit.protocol.envelope import Request
@@ -92,6 +93,19 @@ def transport_in(run):
     return bench
 
 
+def api_async(url, ca, in_flight):
+    """The whole client: services, JSON both ways, results in order."""
+    with API(Token("nora", "t" * 32), host=url, verify=ca) as api:
+        began = time.perf_counter()
+        count = 0
+        while time.perf_counter() < began + SECONDS:
+            calls = api.async_(in_flight)
+            for _ in range(200):
+                calls.flow.find(limit=2)
+            count += len(calls.results())
+        return count / (time.perf_counter() - began)
+
+
 def requests_session(url, ca, in_flight):
     """One plain session, shared by threads."""
     with requests.Session() as session:
@@ -133,6 +147,7 @@ def aiohttp_session(url, ca, in_flight):
 CONTENDERS = {
     "HttpTransport, greenlets": transport_in(in_greenlets),
     "HttpTransport, threads": transport_in(in_threads),
+    "API.async_(), JSON decoded": api_async,
     "aiohttp": aiohttp_session,
     "requests.Session, threads": requests_session,
     "requests without session": requests_alone,

@@ -159,7 +159,7 @@ def test_options_are_keywords():
         {"params": [("limit", 3)]},
         {"async_lib": "twisted"},
         {"async_lib": "eventlet"},
-        {"transport": object()},
+        {"transport": ...},
         {"ws_host": "a b"},
     ],
     ids=repr,
@@ -295,7 +295,7 @@ def test_a_parameter_that_is_none_is_not_sent():
     assert recorder.last.params == {}
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), {"a": 1}, object(), b"x"], ids=repr)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), {"a": 1}, ..., b"x"], ids=repr)
 def test_a_parameter_without_a_text_is_refused(value):
     """The error names the parameter and nothing is sent."""
     api, recorder = recorded(answer([]))

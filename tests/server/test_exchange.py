@@ -45,6 +45,7 @@ def test_a_body_that_is_not_packed_is_left_alone(coding):
         (("a",), {"content-encoding": "gzip"}, gzip.compress(bytes(1001)), 413),
         (("a",), {"content-encoding": "br"}, b"", 415),
     ],
+    ids=["a fault", "a refusal", "no gzip", "gzip that opens to too much", "an unknown coding"],
 )
 def test_whatever_goes_wrong_is_an_answer(segments, headers, body, status):
     """Nothing is raised; the envelope says the status again."""

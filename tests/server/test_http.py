@@ -284,7 +284,11 @@ def test_what_http_allows_reaches_the_application(server, data, seen):
     assert "content-encoding" not in said["headers"]
 
 
-@pytest.mark.parametrize("data", [get("/a"), ACCEPTED["chunks"][0], ACCEPTED["gzip"][0]])
+@pytest.mark.parametrize(
+    "data",
+    [get("/a"), ACCEPTED["chunks"][0], ACCEPTED["gzip"][0]],
+    ids=["no body", "chunks", "gzip"],
+)
 def test_a_request_may_arrive_byte_by_byte(server, data):
     """How the network cuts a request does not matter."""
     with Raw(server) as raw:

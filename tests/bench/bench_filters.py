@@ -4,10 +4,10 @@ import operator
 import re
 
 import lark
-from flowkit.query.match import predicate
 from timing import best_of, show
 
 from flowkit.query import nodes, parse
+from flowkit.query.match import predicate
 
 TEXT = (
     "(elems.mag >= 4.5) && ((elems.place =~ /alaska|hawaii/i)"
@@ -75,9 +75,7 @@ def closure(node):
 
 def uncached_parse(text: str):
     """Parse without the cache that the library keeps by text."""
-    clear = getattr(parse.parse, "cache_clear", None)
-    if clear:
-        clear()
+    parse._cached.cache_clear()
     return parse.parse(text)
 
 

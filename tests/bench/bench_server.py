@@ -14,11 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 
-from flowkit.query.match import predicate
 from timing import best_of, show
 
 from flowkit import EXISTS, embedded, mem
 from flowkit.demo.server import demo_server
+from flowkit.query.match import predicate
 
 DROPS = 100_000
 WRITES = 8_000
@@ -94,9 +94,8 @@ def one_by_one(folder: Path, total: int) -> float:
 
 def measure_writes() -> None:
     """Durable single-drop writes per second."""
-    from flowkit.server.store.sqlite import open_store
-
     from flowkit.server.store.base import Writer
+    from flowkit.server.store.sqlite import open_store
 
     figures = {}
     with tempfile.TemporaryDirectory() as folder:

@@ -8,7 +8,7 @@ Rules of this room:
   thread. ``has_hub()`` says which.
 * A foreign thread never switches a greenlet. It rings the bell of that greenlet's hub (``cells``).
 
-No other room of flowkit imports gevent (``server/http.py`` does, for the pywsgi handler).
+No other room of flowkit imports gevent (``server/http.py`` does, for the sockets it serves).
 """
 
 from flowkit.green import sockets

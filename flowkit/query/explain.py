@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flowkit.query import meaning
+from flowkit.query.match import predicate
 from flowkit.query.nodes import (
     Age,
     And,
@@ -80,7 +81,6 @@ def explain(
     types: Mapping[str, str] | None = None,
 ) -> Explanation:
     """Which parts of *filter* held and failed for *obj*; arguments as in ``match.matches``."""
-    from flowkit.query.match import predicate
 
     def told(node: Filter, looked_at: bool) -> Explanation:
         parts = _parts(node, looked_at)

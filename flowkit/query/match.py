@@ -24,7 +24,6 @@ from typing import Any, Protocol
 from flowkit import limits
 from flowkit.errors import FilterError
 from flowkit.query import meaning, patterns
-from flowkit.query.explain import Explanation, explain
 from flowkit.query.nodes import (
     UNITS_KM,
     Age,
@@ -49,7 +48,7 @@ from flowkit.query.nodes import (
 )
 from flowkit.query.places import Places, place_of
 
-__all__ = ["Explanation", "Predicate", "explain", "matches", "predicate"]
+__all__ = ["Predicate", "matches", "predicate"]
 
 Search = Callable[[Any, str], bool]
 

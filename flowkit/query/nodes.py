@@ -20,7 +20,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 if TYPE_CHECKING:
-    from flowkit.query.match import Explanation
+    from flowkit.query.explain import Explanation
 
 __all__ = [
     "Age",
@@ -136,7 +136,7 @@ class Filter:
         self, obj: dict[str, Any], *, now_ms: int | None = None, **surroundings: Any
     ) -> Explanation:
         """Which part held and which failed for *obj*, and with which value."""
-        from flowkit.query.match import explain
+        from flowkit.query.explain import explain
 
         return explain(self, obj, now_ms=now_ms, **surroundings)
 

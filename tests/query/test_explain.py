@@ -3,7 +3,8 @@
 import strategies
 from hypothesis import given
 
-from flowkit.query.match import explain, matches
+from flowkit.query.explain import explain
+from flowkit.query.match import matches
 from flowkit.query.parse import parse
 
 DROP = {"creationDate": 10, "elems": {"temp": 12, "tags": ["a", "b"], "list": [{"x": 1}, {"x": 2}]}}

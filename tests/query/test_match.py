@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowkit.errors import FilterError
-from flowkit.query.match import explain, matches, predicate
+from flowkit.query.explain import explain
+from flowkit.query.match import matches, predicate
 from flowkit.query.nodes import (
     Age,
     And,

@@ -21,8 +21,7 @@ settings.load_profile("gate")
 def nothing_set_from_outside() -> None:
     """The environment of whoever runs the tests does not set flowkit up."""
     for name in [name for name in os.environ if name.startswith("FLOWKIT_")]:
-        if name != "FLOWKIT_CRASH_ROUNDS":
-            del os.environ[name]
+        del os.environ[name]
 
 
 @pytest.fixture(scope="module")

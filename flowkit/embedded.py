@@ -8,7 +8,7 @@ The owner in the process needs no token of the account: a secret that is made fo
 alone, never leaves its memory and ends with it, opens the account beside its master token. To serve
 a folder that was made here, make a token with ``flowkit token rotate``.
 
-Source: the issue, section 4; the design page ("App.handle is the hinge").
+Source: ``docs/explanation/architecture.rst`` ("App.handle is the hinge").
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ HTTP, the embedded mode and the test kit all come through here; none of them is 
 greenlet: everything that a request needs is in the request, and every request is one job of the
 store, with the credential looked up inside that job.
 
-Source: protocol 3 (HTTP API); the design page ("App.handle is the hinge").
+Source: protocol 3 (HTTP API); ``docs/explanation/architecture.rst`` ("App.handle is the hinge").
 """
 
 from __future__ import annotations

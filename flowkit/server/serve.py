@@ -3,10 +3,10 @@
 ``Server`` is for programs, ``serve`` for the command line: it prints what a user needs and waits
 for a signal. The server runs on threads of its own, so the main thread only sleeps until one comes.
 
-A stop ends as the issue says: no new connections, requests under way get 10 seconds, then the store
+A stop is clean: no new connections, requests under way get 10 seconds, then the store
 is closed. A second signal does not wait for them; a third one kills.
 
-Source: the issue, section 4.
+Source: ``docs/howto/run_a_server.rst``.
 """
 
 from __future__ import annotations

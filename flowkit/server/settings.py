@@ -3,7 +3,7 @@
 Each setting comes from the first of these that names it: flags of the command line, environment
 (``FLOWKIT_`` and the name in upper case), the file (section ``[server]``), the default here.
 
-Source: the issue, section 4; the design page ("settings.py").
+Source: ``docs/reference/cli.rst`` (where each setting comes from).
 """
 
 from __future__ import annotations

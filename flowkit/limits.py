@@ -117,6 +117,10 @@ keep_alive_timeout_s = 75.0
 body_aside_bytes_min = 65_536
 """Bodies from this size on are worked off beside the event loop: parsing one takes milliseconds."""
 
+bodies_bytes_max = 256 * 1024 * 1024
+"""Bytes of all bodies under way, as sent and unpacked; beyond it those from 64 KiB on are answered
+503. A body is read before its token, and one from each connection would fill any memory."""
+
 bodies_aside_max = 4
 """Large bodies that are worked off at once; each has a thread, the next one waits."""
 
@@ -154,7 +158,7 @@ store_batch_jobs_max = 1_000
 """Most writes that share one commit."""
 
 store_batch_time_s = 0.05
-"""Seconds after which a commit takes no further writes, so that the first one need not wait long."""
+"""Seconds after which a commit takes no further writes, so that the first need not wait long."""
 
 store_flows_cached = 10_000
 """Flows whose numbers the writer keeps in memory between commits; some 2 KiB each."""

@@ -20,10 +20,12 @@ class Echo:
     def __init__(self):
         self.entered = threading.Event()
         self.may_go_on = threading.Event()
+        self.seen = bool
 
     def handle(self, request):
         """As the application's."""
         first = request.segments[0] if request.segments else ""
+        self.seen(first)
         if first == "fault":
             raise ZeroDivisionError("a secret inside")
         if first == "refuse":

@@ -45,6 +45,7 @@ class Bounds:
     shutdown_timeout_s: float = limits.shutdown_timeout_s
     body_bytes_max: int = limits.body_bytes_max
     body_array_bytes_max: int = limits.body_array_bytes_max
+    bodies_bytes_max: int = limits.bodies_bytes_max
     connections_max: int = limits.connections_max
 
     def body_max(self, head: Head) -> int:
@@ -60,10 +61,15 @@ def answer(
     headers: Mapping[str, str],
     body: bytes,
     bytes_max: int,
+    *,
+    on_slice: Callable[[int], object] | None = None,
 ) -> Response:
-    """Unpack the body, ask the application, pack its answer. Never raises an Exception."""
+    """Unpack the body, ask the application, pack its answer. Never raises an Exception.
+
+    *on_slice* is called with the bytes of each slice of a body that is unpacked; it may refuse.
+    """
     try:
-        body, headers = _unpacked(headers, body, bytes_max)
+        body, headers = _unpacked(headers, body, bytes_max, on_slice or _let_others_run)
         response = app.handle(make_request(headers, body))
         return _packed(headers, response)
     except PlatformError as error:
@@ -74,7 +80,7 @@ def answer(
 
 
 def _unpacked(
-    headers: Mapping[str, str], body: bytes, bytes_max: int
+    headers: Mapping[str, str], body: bytes, bytes_max: int, on_slice: Callable[[int], object]
 ) -> tuple[bytes, Mapping[str, str]]:
     """The body without its ``Content-Encoding``, and the headers without that header."""
     coding = headers.get("content-encoding")
@@ -82,7 +88,7 @@ def _unpacked(
         return body, headers
     headers = {name: value for name, value in headers.items() if name != "content-encoding"}
     if coding.lower() in ("gzip", "x-gzip"):
-        return message.gunzip(body, bytes_max, _let_others_run), headers
+        return message.gunzip(body, bytes_max, on_slice), headers
     if coding.lower() not in ("identity", ""):
         raise Refused("Content-Encoding can only be gzip", status=415)
     return body, headers
@@ -110,5 +116,5 @@ def refusal(error: PlatformError) -> Response:
     return Response(error.status, headers, json.dumps(failure(error)).encode())
 
 
-def _let_others_run() -> None:
+def _let_others_run(_count: int = 0) -> None:
     green.sleep(0)

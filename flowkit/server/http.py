@@ -72,6 +72,7 @@ class HttpServer:
         self._host = host
         self._socket = _bound_socket(host, port)
         self.port: int = self._socket.getsockname()[1]
+        self.held_bytes = 0
         self._aside = green.Slots(limits.bodies_aside_max)
         self._begun = False
         self._stop: green.Cell[float] = green.Cell()
@@ -208,13 +209,14 @@ def _bound_socket(host: str, port: int) -> socket.socket:
 class _Connection:
     """One connection: requests in, answers out, in order."""
 
-    __slots__ = ("_bounds", "_buffer", "_idle", "_server", "_sock")
+    __slots__ = ("_bounds", "_buffer", "_held_bytes", "_idle", "_server", "_sock")
 
     def __init__(self, server: HttpServer, sock: Any) -> None:
         self._server = server
         self._bounds = server.bounds
         self._sock = sock
         self._buffer = bytearray()
+        self._held_bytes = 0
         self._idle = True
 
     def run(self) -> None:
@@ -224,11 +226,14 @@ class _Connection:
             wait_s = self._bounds.head_timeout_s
             while self._serve_one(wait_s):
                 wait_s = self._bounds.keep_alive_timeout_s
+                if self._buffer:  # pipelined: the other connections have their turn first
+                    gevent.sleep(0)
         except OSError:
             pass  # the client went away, or reads nothing: nobody is left to be told
         except Exception:  # noqa: BLE001 - the last frame of a connection: the log is all there is
             _log.exception("a connection ended with an error of the server")
         finally:
+            self._let_go()
             self._server.connections.discard(self)
             self._sock.close()
 
@@ -260,7 +265,10 @@ class _Connection:
             head.headers,
             body,
             self._bounds.body_max(head),
+            on_slice=self._hold_unpacked,
         )
+        del body
+        self._let_go()
         keep_alive = head.keep_alive and not self._server.stopping
         self._send(response, keep_alive=keep_alive, head=head)
         if not keep_alive:
@@ -313,11 +321,12 @@ class _Connection:
         if head.expects_continue and not self._buffer:
             self._send_bytes(message.CONTINUE)
         deadline = time.monotonic() + self._bounds.body_timeout_s
+        self._hold(len(self._buffer))
         if head.length is None:
             return self._read_chunks(bytes_max, deadline)
         buffer = self._buffer
         while len(buffer) < head.length:
-            if not self._receive(deadline, "the body"):
+            if not self._receive_body(deadline):
                 raise Refused(
                     f"the connection ended after {len(buffer)} of {head.length} bytes of the body"
                 )
@@ -325,12 +334,38 @@ class _Connection:
         del buffer[: head.length]
         return body
 
+    def _hold(self, count: int) -> None:
+        """Count bytes of a body; refuse a large one where all of them together are too much."""
+        self._held_bytes += count
+        self._server.held_bytes += count
+        small = self._held_bytes < limits.body_aside_bytes_min
+        if self._server.held_bytes > self._bounds.bodies_bytes_max and not small:
+            raise Refused(
+                "too many large bodies are under way: send this one again later",
+                status=503,
+                retry_after_s=1,
+            )
+
+    def _hold_unpacked(self, count: int) -> None:
+        self._hold(count)
+        gevent.sleep(0)
+
+    def _let_go(self) -> None:
+        self._server.held_bytes -= self._held_bytes
+        self._held_bytes = 0
+
     def _read_chunks(self, bytes_max: int, deadline: float) -> bytes:
         body = message.ChunkedBody(bytes_max)
         while not body.feed(self._buffer):
-            if not self._receive(deadline, "the body"):
+            if not self._receive_body(deadline):
                 raise Refused("the connection ended within the chunks of the body")
         return bytes(body.data)
+
+    def _receive_body(self, deadline: float) -> bool:
+        before = len(self._buffer)
+        more = self._receive(deadline, "the body")
+        self._hold(len(self._buffer) - before)
+        return more
 
     def _receive(self, deadline: float, what: str) -> bool:
         """Add to the buffer what arrives; False at the end of the connection."""

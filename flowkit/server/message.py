@@ -370,11 +370,11 @@ class ChunkedBody:
         return True
 
 
-def gunzip(data: bytes, bytes_max: int, pause: Callable[[], object] = bool) -> bytes:
+def gunzip(data: bytes, bytes_max: int, on_slice: Callable[[int], object] = bool) -> bytes:
     """Unpack a gzip body, at most *bytes_max* bytes.
 
-    Never holds more than the bound and one slice, whatever the packed bytes say. *pause* is called
-    between slices, so that a large body does not keep the event loop.
+    Never holds more than the bound and one slice, whatever the packed bytes say. *on_slice* is
+    called with the size of each slice: it may let others run, and may raise.
 
     Raises:
         Refused: 413 beyond the bound, 400 for what is not gzip or is cut short.
@@ -383,17 +383,15 @@ def gunzip(data: bytes, bytes_max: int, pause: Callable[[], object] = bool) -> b
     rest = data
     members = 0
     while rest:
-        if members:
-            pause()
         members += 1
         if members > limits.gzip_members_max:
             raise Refused(f"the gzip body has more than {limits.gzip_members_max} members")
-        rest = _gunzip_member(rest, out, bytes_max, pause)
+        rest = _gunzip_member(rest, out, bytes_max, on_slice)
     return bytes(out)
 
 
 def _gunzip_member(
-    data: bytes, out: bytearray, bytes_max: int, pause: Callable[[], object]
+    data: bytes, out: bytearray, bytes_max: int, on_slice: Callable[[int], object]
 ) -> bytes:
     """Unpack one member to the end of *out*; returns what follows it."""
     member = zlib.decompressobj(16 + zlib.MAX_WBITS)
@@ -409,13 +407,12 @@ def _gunzip_member(
             raise too_large(bytes_max, inflated=True)
         if not part and not rest and not member.eof:
             raise Refused("the gzip body is cut short")
-        if not member.eof:
-            pause()
+        on_slice(len(part))
     return member.unused_data
 
 
 def gzip(data: bytes, pause: Callable[[], object] = bool) -> bytes:
-    """Pack *data* fast rather than small; *pause* as for ``gunzip``."""
+    """Pack *data* fast rather than small; *pause* is called between slices."""
     packer = zlib.compressobj(1, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
     view = memoryview(data)
     parts = []

@@ -34,6 +34,23 @@ def serving(app=None, bounds=QUICK, host="127.0.0.1"):
         server.stop(0)
 
 
+def wait_until(is_so):
+    """Wait for something that another thread brings about."""
+    deadline = time.monotonic() + 10
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+BULKY = bytes(200_000)
+
+
+def packed_lines(data):
+    """The headers of a body sent with gzip, the last of its connection."""
+    size = len(gzip.compress(data))
+    return f"Content-Length: {size}", "Content-Encoding: gzip", "Connection: close"
+
+
 @pytest.fixture(scope="module")
 def server():
     """One server with the usual bounds for the tests that do not stop it."""
@@ -620,6 +637,51 @@ def test_a_large_body_does_not_hold_up_the_others():
         assert (status, len(json.loads(body)["body"])) == (200, size)
         fault = post(f"Content-Length: {size}", body=b"x" * size, target="/fault")
         assert large.send(fault).answer()[0] == 500
+
+
+def test_pipelined_requests_let_others_have_their_turn():
+    """Of many requests in one go, a request of another connection waits for a part of them."""
+    app = Echo()
+    order = []
+    app.seen = order.append
+    with serving(app, Bounds()) as server, Raw(server) as greedy, Raw(server) as modest:
+        modest.send(get("/hello")).answer()
+        greedy.send(get("/block") + get("/greedy") * 1_000)
+        app.entered.wait(10)
+        modest.send(get("/modest"))
+        app.may_go_on.set()
+        modest.answer()
+        assert all(greedy.answer()[0] == 200 for _ in range(1_001))
+
+    assert order.index("modest") < 500
+
+
+def test_all_bodies_together_are_bounded():
+    """Beyond the bound a large body is told to come later; small ones pass; all is given back."""
+    bounds = Bounds(bodies_bytes_max=1_000_000)
+    large = post(f"Content-Length: {len(BULKY)}", body=BULKY)
+    with serving(bounds=bounds) as server, Raw(server) as slow:
+        slow.send(post("Content-Length: 1000000", body=bytes(900_000)))
+        wait_until(lambda: server.held_bytes == 900_000)
+        status, headers, body, closed = ask(server, large)
+        assert (status, headers["retry-after"], closed) == (503, "1", True)
+        assert b"large bodies" in body
+        assert ask(server, post("Content-Length: 3", "Connection: close", body=b"abc"))[0] == 200
+
+        slow.send(bytes(100_000))
+        assert slow.answer()[0] == 200
+        assert ask(server, post(*packed_lines(BULKY), body=gzip.compress(BULKY)))[0] == 200
+        wait_until(lambda: server.held_bytes == 0)
+
+
+def test_what_bodies_open_to_counts_towards_their_bound():
+    """A packed body is small on the way; what counts is what it takes once it is unpacked."""
+    with serving(bounds=Bounds(bodies_bytes_max=100_000)) as server:
+        status, _, body, _ = ask(server, post(*packed_lines(BULKY), body=gzip.compress(BULKY)))
+
+        assert status == 503
+        assert b"large bodies" in body
+        assert server.held_bytes == 0
 
 
 def test_a_stop_lets_requests_under_way_end():

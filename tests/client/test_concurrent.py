@@ -501,9 +501,10 @@ def test_a_process_ends_in_silence_and_its_fork_begins_anew():
     """Calls under way do not hold the end up, and a forked child has a thread of its own."""
     process = run(
         """
-        import os
+        import os, warnings
         from client.desk import DeskAPI
         from flowkit.client.concurrent import LazyCalls
+        warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 on: of a fork beside threads
         lazy = LazyCalls(DeskAPI())
         held = [lazy.desk.hold("never") for _ in range(5)]
         print(lazy.desk.give(1) + 0, flush=True)

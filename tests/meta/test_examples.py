@@ -1,5 +1,6 @@
 """Every example runs as it stands and prints what it promises."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -40,3 +41,17 @@ def test_an_example_runs(name):
     assert run.returncode == 0, run.stderr
     assert run.stderr == ""
     assert [words for words in SAYS[name] if words not in run.stdout] == []
+
+
+@pytest.mark.slow
+def test_the_code_of_the_readme_runs(capsys):
+    """What a stranger copies first runs as it stands, and finds what it has written."""
+    pytest.importorskip("apsw", reason="needs the extra: pip install 'flowkit[server]'")
+    readme = (EXAMPLES.parent / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+
+    names: dict[str, object] = {}
+    exec(compile(code, "README.md", "exec"), names)
+
+    assert [drop["elems"]["bench"] for drop in names["warm"]] == ["north"]
+    assert capsys.readouterr().out.splitlines()[1:] == ["[]", "21.4"]

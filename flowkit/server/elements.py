@@ -264,7 +264,7 @@ def show_typed(elems: Mapping[str, Any], types: Mapping[str, str]) -> dict[str, 
 
 
 def _show(value: Any, way: Way, types: Mapping[str, str]) -> Any:
-    name = types.get(type_path(way)) or infer(value)
+    name = _type_at(way, types) or infer(value)
     if name is None:
         return None
     if name == "dropRef":
@@ -285,6 +285,10 @@ def _show_inside(value: Any, way: Way, types: Mapping[str, str]) -> Any:
 def _show_entry(value: Any, way: Way, types: Mapping[str, str]) -> Any:
     """An entry of a collection is plain where that reads back as the same."""
     looks_typed = isinstance(value, dict) and set(value) == {"type", "value"}
-    if type_path(way) in types or looks_typed:
+    if looks_typed or _type_at(way, types):
         return _show(value, way, types)
     return _show_inside(value, way, types)
+
+
+def _type_at(way: Way, types: Mapping[str, str]) -> str | None:
+    return types.get(type_path(way)) if types else None  # most drops have none: no text is made

@@ -37,15 +37,15 @@ def shown_identity(identity: Mapping[str, Any], who: Credential) -> dict[str, An
 
 
 def only_members(
-    doc: Mapping[str, Any], only: Sequence[str] | None, resource: str = "drop"
+    doc: dict[str, Any], only: Sequence[str] | None, resource: str = "drop"
 ) -> dict[str, Any]:
-    """The members of *doc* that *only* names, in the order of *doc*, and its ``id``.
+    """The members of *doc* that *only* names, in the order of *doc*, and its ``id``; None: all.
 
     Names are read as in filters: on a drop a bare name is an element (4.2), and a name that meets
     a list goes on in every entry that is a map. What such a list does not hold is left out of it.
     """
     if only is None:
-        return dict(doc)
+        return doc
     ways = [resolve(tuple(name.split(".")), resource) for name in only]
     shown = _part(doc, [("id",), *ways])
     return shown if isinstance(shown, dict) else {}

@@ -197,9 +197,10 @@ class Reading:
             passed += 1
             if passed <= first:
                 continue
-            bytes_left -= _OBJECT_BYTES + sum(
-                len(value) for value in row if isinstance(value, str | bytes)
-            )
+            bytes_left -= _OBJECT_BYTES
+            for value in row:
+                if type(value) is bytes or type(value) is str:
+                    bytes_left -= len(value)
             if bytes_left < 0:
                 raise _too_large(self._house.answer_bytes_max)
             objects.append(found)

@@ -17,6 +17,7 @@ html_theme = "furo"
 html_title = f"flowkit {version}"
 nitpicky = True
 autodoc_typehints = "none"
+autodoc_preserve_defaults = True
 autodoc_member_order = "bysource"
 doctest_global_setup = "from flowkit import *"
 trim_doctest_flags = True

@@ -27,9 +27,9 @@ from flowkit.protocol.envelope import Request, Response
 from flowkit.query.places import Places, zip_table
 from flowkit.server.answers import HEADERS, encoded, envelope_of, preflight, refusal, too_large
 from flowkit.server.auth import Credential, authenticate
+from flowkit.server.bodies import read_json
 from flowkit.server.call import Call, Result, Work, flag
 from flowkit.server.checking import check_object, filter_fault
-from flowkit.server.reading import read_json
 from flowkit.server.routes import Match, methods_at, resolve
 from flowkit.server.settings import Settings
 from flowkit.server.store.base import Reader, Store, Writer

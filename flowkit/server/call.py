@@ -18,8 +18,8 @@ from flowkit.errors import BadRequest
 from flowkit.protocol.envelope import Request
 from flowkit.query.params import Query
 from flowkit.server.auth import Credential
+from flowkit.server.bodies import read_json
 from flowkit.server.checking import NOTES_MAX, notes_for_unknown
-from flowkit.server.reading import read_json
 from flowkit.server.settings import Settings
 
 __all__ = ["Call", "Handler", "Result", "Work", "flag"]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from flowkit import limits
 from flowkit.errors import BadRequest
-from flowkit.server.reading import read_json
+from flowkit.server.bodies import read_json
 
 GOOD = [
     (b"{}", {}),

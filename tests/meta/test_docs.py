@@ -1,6 +1,8 @@
 """The reference pages cannot fall behind: what the code offers is named in them."""
 
+import dataclasses
 import inspect
+import re
 from pathlib import Path
 
 import pytest
@@ -87,3 +89,53 @@ def test_every_public_name_is_documented():
     errors = set(flowkit.errors.__all__)
 
     assert [name for name in flowkit.__all__ if name not in pages and name not in errors] == []
+
+
+def test_every_route_is_in_the_protocol_reference_and_nothing_else():
+    """The tables of requests are the table of routes, address by address."""
+    pytest.importorskip("apsw", reason="needs the extra: pip install 'flowkit[server]'")
+    from flowkit.server.routes import ROUTES
+
+    told = re.findall(r"^   \* - ``([A-Z]+ /[\w/<>]+)``$", page("protocol"), re.MULTILINE)
+    routes = [
+        f"{route.method} /{route.pattern}".translate({123: "<", 125: ">"}) for route in ROUTES
+    ]
+
+    assert sorted(told) == sorted(routes)
+
+
+def test_every_parameter_of_a_route_is_in_the_protocol_reference():
+    """Each query parameter of any route occurs on the page."""
+    pytest.importorskip("apsw", reason="needs the extra: pip install 'flowkit[server]'")
+    from flowkit.server.routes import ROUTES
+
+    known = {name for route in ROUTES for name in route.known}
+
+    assert sorted(name for name in known if f"``{name}``" not in page("protocol")) == []
+
+
+def test_every_member_of_what_the_server_has_is_in_the_protocol_reference():
+    """Each member of flows, drops and identities occurs on the page, or is one that all have."""
+    pytest.importorskip("apsw", reason="needs the extra: pip install 'flowkit[server]'")
+    from flowkit.protocol.resources import RESOURCES
+    from flowkit.server.fields import FIELDS
+
+    members = {name for resource in FIELDS for name in RESOURCES[resource].members}
+
+    assert sorted(name for name in members if f"``{name}``" not in page("protocol")) == []
+
+
+def test_every_setting_of_a_server_is_in_the_cli_reference():
+    """Each setting has its flag or its environment variable there."""
+    pytest.importorskip("apsw", reason="needs the extra: pip install 'flowkit[server]'")
+    from flowkit.server.settings import Settings
+
+    flags = {"host", "account"}
+    names = {field.name for field in dataclasses.fields(Settings)}
+    missing = [
+        name
+        for name in sorted(names)
+        if (f"--{name}" if name in flags else f"FLOWKIT_{name.upper()}") not in page("cli")
+    ]
+
+    assert missing == []

@@ -19,6 +19,7 @@ from flowkit import green
 from flowkit.client.parallel import (
     Call,
     calls_of,
+    names_of,
     slots_of,
     start_here,
     start_in_loop,
@@ -113,6 +114,9 @@ class AsyncCalls:
 
     def __getattr__(self, name: str) -> Any:
         return calls_of(self._api, name, self._make)
+
+    def __dir__(self) -> list[str]:
+        return [*object.__dir__(self), *names_of(self._api)]
 
     def _make(
         self,
@@ -215,6 +219,9 @@ class LazyCalls:
 
     def __getattr__(self, name: str) -> Any:
         return calls_of(self._api, name, self._make)
+
+    def __dir__(self) -> list[str]:
+        return [*object.__dir__(self), *names_of(self._api)]
 
     def _make(
         self,

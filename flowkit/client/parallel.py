@@ -38,6 +38,7 @@ __all__ = [
     "ServiceCalls",
     "calls_of",
     "loop",
+    "names_of",
     "slots_of",
     "start_here",
     "start_in_loop",
@@ -335,6 +336,9 @@ class ServiceCalls:
             return ServiceCalls(self._make, self._name, self._service(*args, **kwargs))
         return ServiceCalls(self._make, self._name, self._service, (kept(args), kept(kwargs)))
 
+    def __dir__(self) -> list[str]:
+        return [name for name in dir(self._service) if not name.startswith("_")]
+
     def __repr__(self) -> str:
         return f"<parallel calls of {self._name}>"
 
@@ -353,3 +357,9 @@ def calls_of(api: Any, name: str, make: Make) -> Any:
     if hasattr(type(api), name):  # services are the API's own, methods and options its class's
         raise AttributeError(f"{name} is no service: use api.{name} itself")
     return ServiceCalls(make, name, found)
+
+
+def names_of(api: Any) -> list[str]:
+    """What ``calls_of`` has a parallel form of, for prompts that complete names."""
+    names = [name for name in dir(api) if not name.startswith("_") and not hasattr(type(api), name)]
+    return [*names, "request"]

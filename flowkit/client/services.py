@@ -126,6 +126,12 @@ class Grants:
         * one text: ``read`` (a single raw filter goes as ``filter=`` or to ``find_many``);
         * one list, tuple, set or other iterable of ids: ``read_many``;
         * everything else: ``find_many``. Several texts are raw filters.
+
+        Args:
+            what: an id, ids, or filters joined with AND.
+            filter: one more filter.
+            params: ``limit`` (20 unless it is given), ``start sort order only refs`` …, as in
+                ``find_many``.
         """
         if len(what) == 1 and not _is_filter(what[0]):
             if filter is not None:

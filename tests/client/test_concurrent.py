@@ -429,6 +429,15 @@ def test_the_same_services_and_the_raw_request(kind, api):
     assert "Remembers" in calls.desk.take.__doc__
 
 
+def test_names_are_completed_as_on_the_api(kind, api):
+    """``dir`` lists the services, and the verbs of each: what a prompt or a notebook offers."""
+    calls = kind(api)
+
+    assert {"desk", "request"} <= set(dir(calls))
+    assert not {"close", "creds"} & set(dir(calls))
+    assert {"take", "where"} <= set(dir(calls.desk))
+
+
 @pytest.mark.parametrize(
     "name", ["no_such_service", "creds", "close", "_private"], ids=lambda name: name
 )

@@ -240,7 +240,7 @@ def _flow_place(flow: Any) -> tuple[str | None, str | None]:
         return finding.one_id(flow), None
     path = normal_path(flow)
     if path is None:
-        raise UsageError(f"{flow!r} is not the path of a flow", hint="/account/name, see 1.3")
+        raise UsageError(f"{flow!r} is not the path of a flow", hint="write /account/name/…")
     return None, path
 
 

@@ -135,7 +135,7 @@ def _refusal(value: Any) -> str:
         return f"{value!r} is a day, not an instant: give a datetime with a time zone"
     if isinstance(value, bytes | bytearray):
         return "bytes have no JSON form: decode them, or encode them as base64 text"
-    return f"a {type(value).__name__} has no JSON form"
+    return f"a value of type {type(value).__name__} has no JSON form"
 
 
 def _fault(value: Any, error: Exception) -> UsageError:

@@ -109,7 +109,7 @@ class Grants:
         Args:
             filters: ``Filter`` values or raw texts, joined with AND.
             filter: one more, or a list of them.
-            params: ``limit start sort order only refs`` …, see protocol 3.6.
+            params: ``limit start sort order only refs`` …, as query parameters (protocol 3.6).
         """
         place, extra = self._find_place()
         params = {

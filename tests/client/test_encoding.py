@@ -85,7 +85,7 @@ REFUSED = [
     ({"at": datetime(2020, 1, 1)}, "no time zone"),
     (date(2020, 1, 1), "not an instant"),
     ({"a": b"x"}, "bytes have no JSON form"),
-    (..., "a ellipsis has no JSON form"),
+    (..., "a value of type ellipsis has no JSON form"),
     (Token("nora", "hush-hush"), "a Token is a secret"),
     ({(1, 2): 3}, "no JSON form"),
 ]

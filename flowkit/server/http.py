@@ -10,8 +10,8 @@ Rules of this module:
   everything else is the application's business. A client never sees a traceback, and a client that
   goes away leaves no line in the log.
 
-Why not ``gevent.pywsgi``: it lets requests be smuggled, and closing that hole means to replace its
-request line, headers, body, errors and stop, which is all of it. Gevent's sockets stay.
+Why no library: the design page has the figures of pywsgi, h11 and httptools, and what each of them
+lets through. Gevent's sockets stay.
 
 Source: protocol 3.1 to 3.4; the issue, section 4, last point.
 """

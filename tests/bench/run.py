@@ -14,8 +14,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 SHOWN = (
-    "flowkit gevent requests geventhttpclient apsw orjson google-re2 simplejson aiohttp lark "
-    "lazy-object-proxy wrapt"
+    "flowkit gevent requests geventhttpclient apsw orjson google-re2 simplejson aiohttp h11 "
+    "httptools lark lazy-object-proxy wrapt"
 ).split()
 
 

@@ -22,7 +22,7 @@ from typing import Any, Concatenate, Final, Generic, NoReturn, ParamSpec, overlo
 from flowkit import limits
 from flowkit.errors import FilterError
 from flowkit.query import chains, normal
-from flowkit.query.misread import PARENTHESES, Misread, half, refuse_truth, said
+from flowkit.query.misread import PARENTHESES, Misread, half, refuse_call, said
 from flowkit.query.nodes import (
     Age,
     Comparison,
@@ -41,10 +41,10 @@ from flowkit.query.nodes import (
 from flowkit.query.pending import (
     has_placeholders,
     keep,
+    keep_all,
     keep_pattern,
     keep_place,
     pending,
-    placeholder,
     resolve,
 )
 
@@ -63,7 +63,6 @@ __all__ = [
     "mem",
     "path_of",
     "pending",
-    "refuse_truth",
     "resolve",
 ]
 
@@ -75,7 +74,7 @@ def _kept_values(given: tuple[Any, ...], word: str) -> Any:
             f".{word}() was given no value", hint=f"write .{word}(1, 2) or .{word}([1, 2])"
         )
     if len(given) == 1 and pending(given[0]):
-        return placeholder(given[0])
+        return keep_all(given[0], word)
     listed: Any = given
     if len(given) == 1 and not isinstance(given[0], Member) and normal.is_collection(given[0]):
         listed = normal.collected(given[0], word=word)
@@ -84,9 +83,7 @@ def _kept_values(given: tuple[Any, ...], word: str) -> Any:
             raise Misread(
                 f".{word}({value}) compares with a member", hint=f"any_of(m == {value!r}, …)"
             )
-    if not any(map(pending, listed)):
-        return normal.values(listed)
-    return tuple(keep(value, normal.literal) for value in listed)
+    return keep_all(listed, word)
 
 
 # --- members -----------------------------------------------------------------------------------
@@ -193,6 +190,10 @@ class Member:
     def __mod__(self, divisor: object) -> Remainder:
         return Remainder(path_of(self), divisor)
 
+    def __call__(self, *_: object, **__: object) -> NoReturn:
+        """A slip: a member has no methods but the four words."""
+        refuse_call(self, self.__path[-1] if self.__path else "")
+
     __hash__ = object.__hash__
 
     @_Word
@@ -285,8 +286,10 @@ def _segments(key: object) -> Path:
         return (str(int(key)),)
     if isinstance(key, tuple) and key:
         return tuple(normal.text(k) if isinstance(k, str) else _segments(k)[0] for k in key)
+    late = pending(key) or (isinstance(key, tuple) and any(map(pending, key)))
     raise FilterError(
-        f"mem[{said(key)}] names no member", hint="a name must be known when the filter is built"
+        f"mem[{said(key)}] names no member",
+        hint="a name must be known when the filter is built" if late else "mem['a'], mem.a[0]",
     )
 
 
@@ -315,9 +318,7 @@ class Remainder:
         return self.__rule("!=", remainder)
 
     def __rule(self, op: str, remainder: object) -> Filter:
-        return Modulo(
-            self.__path, self.__divisor, op, keep(remainder, normal.number, "the remainder")
-        )
+        return Modulo(self.__path, self.__divisor, op, keep(remainder, normal.remainder))
 
     def __refuse_order(self, _: object) -> NoReturn:
         raise Misread(
@@ -455,7 +456,7 @@ def as_filter(value: object) -> Filter:
     if isinstance(value, bool):
         raise Misread(
             f"{value} is not a filter",
-            hint="Python answered an 'in', 'not' or comparison itself; start from mem, use & | ~",
+            hint="Python answered an 'in', 'is', 'not' or comparison itself; use mem and & | ~",
         )
     if isinstance(value, _HALVES):
         raise Misread(

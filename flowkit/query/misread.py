@@ -15,7 +15,7 @@ from flowkit.errors import FilterError
 from flowkit.query import normal
 from flowkit.query.nodes import Filter
 
-__all__ = ["PARENTHESES", "Misread", "half", "refuse_truth", "said"]
+__all__ = ["PARENTHESES", "Misread", "half", "refuse_call", "refuse_left", "refuse_truth", "said"]
 
 
 class Misread(FilterError, TypeError):
@@ -35,6 +35,19 @@ _SIGNS: Final = {
     "and": "&", "or": "|", "xor": "^", "add": "+", "sub": "-", "mul": "*", "truediv": "/",
     "floordiv": "//", "pow": "**", "lshift": "<<", "rshift": ">>", "matmul": "@",
 }  # fmt: skip
+_INSTEAD_OF_CALLS: Final = {
+    **dict.fromkeys(("lower", "upper", "casefold"), "ignore case with m.re('…', 'i')"),
+    **dict.fromkeys(("match", "search", "matches", "like"), "write m.re('…')"),
+    "startswith": "write m.re('^…')",
+    "endswith": "write m.re('…$')",
+    **dict.fromkeys(("in", "in_", "isin", "one_of"), "write m.IN(1, 2)"),
+    "contains": "write m.CONTAINS(1, 2)",
+    **dict.fromkeys(("within", "near"), "write m.WITHIN(5, 'KM', coords=(59.91, 10.75))"),
+    **dict.fromkeys(("exists", "isnull", "is_null", "get"), "write EXISTS(m)"),
+    **dict.fromkeys(("and", "or", "not"), PARENTHESES),
+    "between": "write (m >= 1) & (m <= 5)",
+}
+"""Methods that members of other libraries have, and what to write here."""
 _T = TypeVar("_T")
 
 
@@ -92,6 +105,22 @@ def _refuse(kind: type, name: str, written: Callable[..., str], hint: str) -> No
 def said(value: object) -> str:
     """How a value is shown in an error; a thunk shows itself without waiting."""
     return normal.shown(value, 60)
+
+
+def refuse_call(member: object, name: str) -> NoReturn:
+    """Raise ``Misread``: ``mem.a.startswith('x')``, or another member that is called."""
+    raise Misread(
+        f"{member!r}(…) calls a member, which only has the words re, IN, CONTAINS and WITHIN",
+        hint=_INSTEAD_OF_CALLS.get(name.lower()),
+    )
+
+
+def refuse_left(left: object, sign: str, filter: Filter) -> NoReturn:  # noqa: A002 - as below
+    """Raise ``Misread``: ``mem.a == left & filter``, or another *left* that is no filter."""
+    raise Misread(
+        f"{said(left)} {sign} ({said(filter)}) joins with a {type(left).__name__}, not a filter",
+        hint=PARENTHESES,
+    )
 
 
 def refuse_truth(filter: Filter) -> NoReturn:  # noqa: A002 - the glossary's word

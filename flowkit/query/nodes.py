@@ -15,8 +15,8 @@ The meaning of every rule is section 4.5 of the protocol; the parts that all eva
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 if TYPE_CHECKING:
@@ -160,15 +160,17 @@ class Filter:
 
         return any_of(self, other)
 
-    def __rand__(self, other: object) -> Filter:
-        from flowkit.query.build import all_of
+    # Python asks these only when what stands on the left is no filter.
 
-        return all_of(other, self)
+    def __rand__(self, other: object) -> NoReturn:
+        from flowkit.query.misread import refuse_left
 
-    def __ror__(self, other: object) -> Filter:
-        from flowkit.query.build import any_of
+        refuse_left(other, "&", self)
 
-        return any_of(other, self)
+    def __ror__(self, other: object) -> NoReturn:
+        from flowkit.query.misread import refuse_left
+
+        refuse_left(other, "|", self)
 
     def __invert__(self) -> Filter:
         from flowkit.query.build import NOT
@@ -184,21 +186,26 @@ class Filter:
         return self | other
 
     def __bool__(self) -> NoReturn:
-        from flowkit.query.build import refuse_truth
+        from flowkit.query.misread import refuse_truth
 
         refuse_truth(self)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Filter):
             return NotImplemented
-        return self._key() == other._key()
+        return self is other or (type(self) is type(other) and self._key() == other._key())
 
     def __hash__(self) -> int:
         return hash(self._key())
 
     def _key(self) -> tuple[object, ...]:
         """The structure with the type of each literal; equal keys, equal filters."""
-        return (type(self), *(_field_key(getattr(self, field.name)) for field in fields(self)))  # type: ignore[arg-type]
+        return (type(self), *[_field_key(getattr(self, name)) for name in self.names()])
+
+    def names(self) -> tuple[str, ...]:
+        """The names of what this node itself holds: ``("path", "op", "value")``."""
+        found: tuple[str, ...] = self.__slots__
+        return found
 
     def children(self) -> tuple[Filter, ...]:
         """The operands of ``&&``, ``||`` and ``NOT``; empty for a rule."""
@@ -212,11 +219,11 @@ class Filter:
 
 
 def _field_key(value: object) -> object:
-    if isinstance(value, Filter):
-        return value._key()
-    if isinstance(value, tuple):
-        return tuple(_field_key(entry) for entry in value)
-    return literal_key(value)
+    if type(value) is str:
+        return value
+    if type(value) is tuple:
+        return tuple(map(_field_key, value))
+    return value._key() if isinstance(value, Filter) else literal_key(value)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -229,10 +236,12 @@ class Placeholder:
     Attributes:
         pending: the object that will have a value (a thunk). Never touched by this package.
         origin: ``"file.py:12"``, the line that built the rule; errors name it.
+        check: takes the value once it is known; returns what the rule may hold, or raises.
     """
 
     pending: Any
     origin: str
+    check: Callable[[Any], Any]
 
     def __repr__(self) -> str:
         return f"<value not known yet, used at {self.origin}>"

@@ -50,6 +50,7 @@ __all__ = [
     "pattern",
     "place",
     "radius",
+    "remainder",
     "shown",
     "text",
     "too_many_values",
@@ -100,8 +101,11 @@ def literal(value: Any) -> Literal:
     return number(value)
 
 
-def number(value: Any, what: str = "the value") -> int | float:
-    """A finite float or a whole number of 64 bits; booleans and text are refused."""
+def number(value: Any, what: str | None = None) -> int | float:
+    """A finite float or a whole number of 64 bits; booleans and text are refused.
+
+    *what* says in an error which number is needed; without it any value would do there.
+    """
     kind = type(value)
     if kind is int:
         return _whole(value)
@@ -109,9 +113,7 @@ def number(value: Any, what: str = "the value") -> int | float:
         return _finite(value)
     if isinstance(value, enum.Enum):
         return number(value.value, what)
-    if isinstance(value, bool):
-        raise FilterError(f"{what} is {value}, a number is needed")
-    if isinstance(value, int):
+    if isinstance(value, int) and not isinstance(value, bool):
         return _whole(int(value))
     if isinstance(value, float):
         return _finite(float(value))
@@ -119,7 +121,9 @@ def number(value: Any, what: str = "the value") -> int | float:
         return _exact(value)
     if _is_numpy_number(value):
         return number(value.item(), what)
-    raise _no_literal(value, what)
+    if what is None:
+        raise _no_literal(value)
+    raise FilterError(f"{what} is {shown(value)}, a number is needed")
 
 
 def duration_ms(value: Any, what: str = "the age") -> int | float:
@@ -230,7 +234,7 @@ def _is_numpy_number(value: Any) -> bool:
     )
 
 
-def _no_literal(value: object, what: str) -> FilterError:
+def _no_literal(value: object) -> FilterError:
     """The refusal of a value of another type, with the way out for the likely ones."""
     hint = (
         "values are None, bool, int, float, str, datetime, timedelta, Decimal or an enum of these"
@@ -243,7 +247,10 @@ def _no_literal(value: object, what: str) -> FilterError:
         hint = "a day is no moment: use a datetime with a time zone"
     elif isinstance(value, (list, tuple, AbstractSet)):
         hint = "use .IN(…) for one of several, .CONTAINS(…) for a list that holds them"
-    return FilterError(f"{what} {shown(value)} is a {type(value).__name__}", hint=hint)
+    return FilterError(
+        f"{shown(value)}, of the type {type(value).__name__}, is no value to compare with",
+        hint=hint,
+    )
 
 
 # --- names -------------------------------------------------------------------------------------
@@ -434,9 +441,17 @@ def is_bare_zip(code: str) -> bool:
     )
 
 
+# --- remainders --------------------------------------------------------------------------------
+
+
 def divisor(given: Any) -> int | float:
     """The number after ``%``: any but 0."""
     found = number(given, "the divisor")
     if found == 0:
         raise FilterError("a remainder of a division by 0 does not exist")
     return found
+
+
+def remainder(given: Any) -> int | float:
+    """The number that a remainder is compared with."""
+    return number(given, "the remainder")

@@ -384,18 +384,23 @@ class _Reader:
         while True:
             lexeme = self.lexemes[self.at]
             if lexeme == "[":
-                segments.append(self.bracketed())
+                segments.append(self.bracketed(first=not segments))
             elif lexeme == "." and segments:
                 self.at += 1
                 segments += self.later_segments()
             else:
                 return tuple(segments)
 
-    def bracketed(self) -> str:
+    def bracketed(self, *, first: bool) -> str:
         self.at += 1
         lexeme = self.lexemes[self.at]
         if lexeme[:1] not in QUOTES:
-            self.fail("expected a string in the brackets", 'write elems["odd name"]')
+            hint = 'write elems["odd name"]'
+            if lexeme.isdigit():
+                hint = (
+                    "a list follows IN or CONTAINS" if first else f"an index is written a.{lexeme}"
+                )
+            self.fail("expected a string in the brackets", hint)
         self.at += 1
         self.expect("]", "the bracket is not closed")
         return unquoted(lexeme)

@@ -12,9 +12,9 @@ PAGE = (ROOT / "docs/explanation/architecture.rst").read_text(encoding="utf-8")
 
 UPWARD = {
     ("query/nodes.py", f"query/{name}.py")
-    for name in ("build", "explain", "match", "parse", "render")
+    for name in ("build", "explain", "match", "misread", "parse", "render")
 }
-"""A filter offers these as methods, and imports them when a method is first called."""
+"""A filter offers these as methods and operators, and imports them when one is first used."""
 
 
 def drawn():

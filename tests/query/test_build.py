@@ -38,6 +38,7 @@ from flowkit.query.nodes import (
     Within,
     Zip,
 )
+from flowkit.query.normal import literal
 
 
 class Colour(enum.Enum):
@@ -202,6 +203,16 @@ def test_values_that_cannot_be_compared_with_are_refused(given, said):
         ("(mem.a == 1) & 'b == 2'", r"filter='…'"),
         ("NOT(None)", "None is not a filter"),
         ("all_of(AGE)", "alone is not a filter"),
+        ("mem.a == 1 & (mem.b == 2)", r"1 & \(mem\.b == 2\) joins with a int.*parentheses"),
+        ("mem.a == 'x' & (mem.b == 2)", "joins with a str.*parentheses"),
+        ("mem.a == True | (mem.b == 2)", "joins with a bool.*parentheses"),
+        ("mem.a.startswith('x')", r"mem\.a\.startswith\(…\) calls a member.*m\.re\('\^…'\)"),
+        ("mem.a.lower() == 'x'", "ignore case"),
+        ("mem.a.contains(1)", r"m\.CONTAINS"),
+        ("mem.a.between(1, 5)", r"\(m >= 1\) & \(m <= 5\)"),
+        ("mem.a.anything()", "has the words re, IN, CONTAINS and WITHIN$"),
+        ("mem.a.AND(mem.b == 1)", "parentheses"),
+        ("mem()", r"mem\(…\) calls a member"),
     ],
 )
 def test_what_python_would_misread_is_refused(written, said):
@@ -256,7 +267,11 @@ def test_what_python_would_misread_is_refused(written, said):
         ("mem.a.WITHIN(1, 'KM', zip='')", "postal code"),
         ("mem.a.WITHIN(1, 'KM', zip=True)", "postal code"),
         ("AGE < True", "number is needed"),
-        ("AGE < 'x'", "is a str"),
+        ("AGE < 'x'", "the age is 'x', a number is needed$"),
+        ("AGE < None", "the age is None, a number is needed$"),
+        ("mem.a % 5 == 'x'", "the remainder is 'x', a number is needed$"),
+        ("mem.a == object()", "of the type object, is no value to compare with"),
+        ("mem.a[1:2]", r"mem\['a'\]"),
         ("AGE < datetime.now(UTC)", "duration"),
         ("AGE < float('nan')", "not a number"),
         ("mem.a % 0 == 1", "division by 0"),
@@ -411,6 +426,9 @@ def test_a_value_may_come_later_and_is_not_touched_before(build, expected):
         lambda late: mem.a.re(late("x\\")),
         lambda late: mem.a.re(late("x" * 2000)),
         lambda late: mem.a.WITHIN(5, coords=late((100, 0))),
+        lambda late: mem.a.WITHIN(5, coords=late("11201")),
+        lambda late: mem.a.WITHIN(5, zip=late((59.91, 10.75))),
+        lambda late: mem.a.CONTAINS(late({"x": 1})),
         lambda late: mem.a % late(0) == 1,
         lambda late: (AGE < late("x")) & (mem.a == 1),  # noqa: SIM300 - as above
     ],
@@ -422,6 +440,21 @@ def test_an_error_of_a_late_value_names_the_line_that_built_the_rule(build):
 
     with pytest.raises(FilterError, match=rf"test_build\.py:{line}"):
         resolve(made, unwrap)
+
+
+def test_an_error_of_a_late_list_names_the_word_that_it_was_given_to():
+    """IN and CONTAINS are told apart, and from all_of."""
+    with pytest.raises(FilterError, match=r"^IN was given the mapping"):
+        resolve(mem.a.IN(Untouchable({"x": 1})), unwrap)
+
+
+def test_what_a_pickle_made_known_is_taken_as_it_is():
+    """A thunk is pickled as the value that it stands for; a filter with it can still be sent."""
+    kept = mem.a.WITHIN(5, coords=(Untouchable(1), Untouchable(2))).place
+    known = Within(("a",), 5, "KM", Placeholder((1, 2), kept.origin, kept.check))
+
+    assert resolve(known, unwrap) == mem.a.WITHIN(5, "KM", (1, 2))
+    assert resolve(Comparison(("a",), "==", Placeholder(1, "x", literal)), unwrap) == (mem.a == 1)
 
 
 def test_an_error_of_unwrapping_comes_through_unchanged():

@@ -169,7 +169,7 @@ def test_a_zip_code_needs_a_table():
     assert matches(near, drop, places=lambda code: (40.69, -73.99))
 
 
-PENDING = Placeholder(object(), "notebook.py:12")
+PENDING = Placeholder(object(), "notebook.py:12", str)
 
 
 @pytest.mark.parametrize(

@@ -14,14 +14,15 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
-from flowkit.errors import PlatformError, platform_error
+from flowkit.errors import BadRequest, PlatformError, platform_error
 
-__all__ = ["Answer", "Request", "Response", "failure", "read_envelope", "success"]
+__all__ = ["Answer", "Request", "Response", "failure", "read_envelope", "success", "too_large"]
 
 CREATED = "Your request has been processed successfully. A new resource has been created."
 PROCESSED = "Your request has been processed successfully."
 NOT_LOCATED = "The requested resource could not be located at this address."
 """The three texts that the original platform is known to have sent (3.3, 3.4)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -130,6 +131,13 @@ def failure(error: PlatformError, **head: Any) -> dict[str, Any]:
     }
 
 
+def too_large(bytes_max: int) -> BadRequest:
+    """The refusal of an answer beyond its bound in bytes (3.6)."""
+    return BadRequest(
+        f"The answer is larger than {bytes_max // 1024 // 1024} MiB: use only or limit"
+    )
+
+
 def read_envelope(status: int, envelope: Any) -> Answer:
     """Turn a decoded envelope into an ``Answer``, or raise the ``PlatformError`` it stands for.
 
@@ -146,6 +154,10 @@ def read_envelope(status: int, envelope: Any) -> Answer:
         return Answer(status, envelope.get("body"), head)
     said = head.get("status")
     status = said if status < 400 and isinstance(said, int) and said >= 400 else max(status, 400)
-    errors = [str(error) for error in head.get("errors") or ()]
-    messages = [str(message) for message in head.get("messages") or ()]
+    errors, messages = _sentences(head.get("errors")), _sentences(head.get("messages"))
     raise platform_error(status)(*errors, status=status, messages=messages)
+
+
+def _sentences(said: Any) -> list[str]:
+    """A member of the head that should be an array of texts; one text alone is one sentence."""
+    return [said] if isinstance(said, str) else [str(one) for one in said or ()]

@@ -1,6 +1,6 @@
 """Results and refusals to ``Response``: the envelope, its bytes, and the headers of every answer.
 
-Source: protocol 3.2 (CORS, replay), 3.3 (envelope), 3.4 (errors), 3.6 (``pretty``, size).
+Source: protocol 3.2 (CORS, replay), 3.3 (envelope), 3.4 (errors), 3.6 (``pretty``).
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from typing import Any
 
 import orjson
 
-from flowkit.errors import BadRequest, PlatformError
+from flowkit.errors import PlatformError
 from flowkit.protocol.envelope import Response, failure, success
 from flowkit.server.call import Result
 
-__all__ = ["HEADERS", "encoded", "envelope_of", "preflight", "refusal", "too_large"]
+__all__ = ["HEADERS", "encoded", "envelope_of", "preflight", "refusal"]
 
 HEADERS: Mapping[str, str] = {
     "content-type": "application/json; charset=utf-8",
@@ -37,8 +37,9 @@ _PREFLIGHT = {
 
 
 def encoded(envelope: Mapping[str, Any], *, pretty: bool = False) -> bytes:
-    """An envelope as JSON text."""
-    return orjson.dumps(envelope, option=orjson.OPT_INDENT_2 if pretty else None)
+    """An envelope as JSON text; parts of it may be text already (``orjson.Fragment``)."""
+    text = orjson.dumps(envelope)
+    return orjson.dumps(orjson.loads(text), option=orjson.OPT_INDENT_2) if pretty else text
 
 
 def envelope_of(result: Result, notes: Sequence[str]) -> dict[str, Any]:
@@ -64,10 +65,3 @@ def preflight(methods: Sequence[str]) -> Response:
     """The answer to OPTIONS: what a browser of another origin may send here."""
     headers = {**HEADERS, **_PREFLIGHT, "allow": ", ".join([*methods, "OPTIONS"])}
     return Response(200, headers, encoded(success({})))
-
-
-def too_large(bytes_max: int) -> BadRequest:
-    """The refusal of an answer beyond its bound (3.6)."""
-    return BadRequest(
-        f"The answer is larger than {bytes_max // 1024 // 1024} MiB: use only or limit"
-    )

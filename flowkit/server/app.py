@@ -23,9 +23,9 @@ import orjson
 
 from flowkit import limits
 from flowkit.errors import BadRequest, Forbidden, PlatformError, ServerError, UsageError
-from flowkit.protocol.envelope import Request, Response
+from flowkit.protocol.envelope import Request, Response, too_large
 from flowkit.query.places import Places, zip_table
-from flowkit.server.answers import HEADERS, encoded, envelope_of, preflight, refusal, too_large
+from flowkit.server.answers import HEADERS, encoded, envelope_of, preflight, refusal
 from flowkit.server.auth import Credential, authenticate
 from flowkit.server.bodies import read_json
 from flowkit.server.call import Call, Result, Work, flag

@@ -16,9 +16,10 @@ from flowkit.server.auth import Credential
 from flowkit.server.elements import show_typed
 from flowkit.server.store.base import Reader, StoredDrop
 
-__all__ = ["only_members", "references", "shown_drop", "shown_identity"]
+__all__ = ["only_members", "references", "referring", "shown_drop", "shown_identity"]
 
 _SHOWN_TO_ALL = ("id", "name", "icon")
+_REFERRING = ("creatorId", "lastEditorId", "flowId")
 
 
 def shown_drop(drop: StoredDrop, *, typed: bool, only: Sequence[str] | None = None) -> Any:
@@ -67,16 +68,16 @@ def _part(value: Any, ways: Sequence[Path]) -> Any:
     return {name: part for name, part in parts.items() if part is not ABSENT} or ABSENT
 
 
+def referring(doc: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``references`` looks at of *doc*; enough to keep where a find holds many documents."""
+    return {name: doc[name] for name in _REFERRING if name in doc}
+
+
 def references(
     reader: Reader, who: Credential, docs: Iterable[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """The objects that *docs* refer to, by id, each as *who* may see it (3.6)."""
-    wanted = {
-        doc[name]
-        for doc in docs
-        for name in ("creatorId", "lastEditorId", "flowId")
-        if is_id(doc.get(name))
-    }
+    wanted = {doc[name] for doc in docs for name in _REFERRING if is_id(doc.get(name))}
     found: dict[str, Any] = {}
     for identity_id in sorted(each for each in wanted if each.startswith("i")):
         identity = reader.identity(identity_id)

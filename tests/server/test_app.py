@@ -131,6 +131,7 @@ def test_pretty_indents_every_kind_of_answer(nora):
         ("POST", "/flow?pretty=True", {}),
     ]:
         assert b'\n  "head": {' in nora.ask(method, target, body).response.body
+    assert b'\n      "id": ' in nora.ask("GET", "/flow?pretty=1").response.body
     assert b"\n" not in nora.ask("GET", "/flow?pretty=0").response.body
     assert b"\n" not in nora.ask("GET", "/flow?pretty=").response.body
 
@@ -351,6 +352,48 @@ def test_an_answer_has_a_bound(tmp_path):
         reads = [{"method": "GET", "path": target, "params": {"limit": 3}}] * 4
         batch = nora.ask("POST", "/batch", reads)
         assert [entry["head"]["status"] for entry in batch.body] == [200, 200, 400, 400]
+        reads[1:1] = [{"method": "GET", "path": target}]
+        batch = nora.ask("POST", "/batch", reads)
+        assert [entry["head"]["status"] for entry in batch.body] == [200, 400, 200, 400, 400]
+
+
+def test_what_is_not_shown_does_not_count_against_the_bound(tmp_path):
+    """``only`` is a way out of an answer that is too large, with a remainder in Python as well."""
+    with visiting(tmp_path / "data", answer_bytes_max=20_000) as (nora, _):
+        flow = nora.flow("/nora/x", description="y" * 15_000)
+        nora.flow("/nora/z", description="y" * 15_000)
+        for n in range(10):
+            nora.drop(flow, text="x" * 5000, n=n)
+
+        for asked in (
+            "only=n",
+            "only=n&refs=1",
+            "only=n&filter=n+%3D~+%2F%5Ba%5D%2F+%7C%7C+n+>+-1",
+        ):
+            found = nora.ask("GET", f"/drop/{flow['id']}?{asked}")
+            assert [drop["elems"]["n"] for drop in found.body] == [*range(9, -1, -1)]
+        assert nora.ask("GET", "/flow").status == 400
+        assert len(nora.ask("GET", "/flow?only=path").body) == 2
+
+
+def test_many_objects_by_id_have_the_same_bound(tmp_path):
+    """Drops and flows by id, and finds in several flows, are counted before they are gathered."""
+    with visiting(tmp_path / "data", answer_bytes_max=20_000) as (nora, _):
+        flows = [nora.flow(f"/nora/{name}", description="y" * 8_000) for name in "abc"]
+        drops = [nora.drop(flow, text="x" * 5000)["id"] for flow in flows[:1] * 4]
+        for flow in flows[1:]:
+            nora.drop(flow, text="x" * 15_000)
+        ids = [flow["id"] for flow in flows]
+
+        target = f"/drop/{ids[0]}"
+        assert len(nora.ask("MGET", target, drops[:3]).body) == 3
+        assert nora.ask("MGET", target, drops).errors[0].endswith("use only or limit")
+        assert len(nora.ask("MGET", "/flow", ids[:2]).body) == 2
+        assert nora.ask("MGET", "/flow", ids).status == 400
+        assert nora.ask("MGET", "/drop", [{"flowId": ids[1]}]).status == 200
+        refused = nora.ask("MGET", "/drop", [{"flowId": each} for each in ids])
+        assert refused.errors == ["The answer is larger than 0 MiB: use only or limit"]
+        assert nora.ask("POST", "/flow", {"path": "/nora/d"}).status == 201
 
 
 def test_a_compressed_body_is_the_shells_business(nora):

@@ -97,11 +97,15 @@ class Visitor:
 def visiting(folder: Path, **settings: Any) -> Iterator[tuple[Visitor, Visitor]]:
     """Two accounts, nora and bob, on a platform of their own."""
     clock = Clock()
-    app = App(
-        open_store(folder, synchronous="OFF", clock_ms=clock),
-        Settings(data=folder, synchronous="OFF", **settings),
+    settled = Settings(data=folder, synchronous="OFF", **settings)
+    store = open_store(
+        folder,
+        synchronous="OFF",
         clock_ms=clock,
+        query_timeout_s=settled.query_timeout_s,
+        answer_bytes_max=settled.answer_bytes_max,
     )
+    app = App(store, settled, clock_ms=clock)
     try:
         nora, bob = (
             Visitor(app, clock, name, ensure_account(app.store, name)[1])

@@ -15,8 +15,8 @@ import orjson
 
 from flowkit import limits
 from flowkit.errors import BadRequest, PlatformError, UsageError
-from flowkit.protocol.envelope import failure
-from flowkit.server.answers import encoded, envelope_of, too_large
+from flowkit.protocol.envelope import failure, too_large
+from flowkit.server.answers import encoded, envelope_of
 from flowkit.server.auth import Credential
 from flowkit.server.call import Call, Result, Work
 from flowkit.server.checking import check_object, filter_fault

@@ -25,7 +25,7 @@ from flowkit.server.checking import (
     notes_for_unknown,
 )
 from flowkit.server.plan import plan_find
-from flowkit.server.showing import references, shown_drop
+from flowkit.server.showing import references, referring, shown_drop
 from flowkit.server.store.base import Reader, StoredDrop, StoredFlow, Writer, Written
 
 __all__ = [
@@ -80,12 +80,18 @@ def _find_in(call: Call, query: Query, locate: Callable[[Reader, Credential], St
 
 def _found(call: Call, query: Query, reader: Reader, who: Credential, flow: StoredFlow) -> Result:
     plan = plan_find("drop", query, now_ms=call.now_ms, flow=flow, places=call.places)
-    found = reader.find(plan)
     typed = call.shows_types(query)
-    drops: list[StoredDrop] = found.objects
-    result = Result([shown_drop(drop, typed=typed, only=query.only) for drop in drops])
+    docs: list[dict[str, Any]] = []
+
+    def show(drop: StoredDrop) -> Any:
+        if query.refs:
+            docs.append(referring(drop.doc))
+        return shown_drop(drop, typed=typed, only=query.only)
+
+    found = reader.find(plan, show)
+    result = Result(found.objects)
     if query.refs:
-        result.references = references(reader, who, [drop.doc for drop in drops])
+        result.references = references(reader, who, docs)
     if query.positions:
         result.head["position"] = found.position
     if query.explain:
@@ -103,10 +109,9 @@ def find_in_flows(call: Call) -> Work:
     queries = _queries(call)
 
     def work(reader: Reader, who: Credential) -> Result:
-        flows = reader.flows(list(queries))
         result = Result({})
         for key, query in queries.items():
-            flow = flows.get(key)
+            flow = reader.flow(key)
             if flow is None or not is_readable(flow, who, "dropRead"):
                 continue
             one = _found(call, query, reader, who, flow)

@@ -25,7 +25,7 @@ from flowkit.server.checking import (
     settle,
 )
 from flowkit.server.plan import plan_find
-from flowkit.server.showing import only_members, references
+from flowkit.server.showing import only_members, references, referring
 from flowkit.server.store.base import Reader, Writer
 
 __all__ = [
@@ -54,8 +54,14 @@ def find(call: Call) -> Work:
             under=[f"/{who.account.name}"],
             places=call.places,
         )
-        docs = reader.find(plan).objects
-        result = Result([only_members(doc, query.only, "flow") for doc in docs])
+        docs: list[dict[str, Any]] = []
+
+        def show(doc: dict[str, Any]) -> dict[str, Any]:
+            if query.refs:
+                docs.append(referring(doc))
+            return only_members(doc, query.only, "flow")
+
+        result = Result(reader.find(plan, show).objects)
         if query.refs:
             result.references = references(reader, who, docs)
         if query.explain:

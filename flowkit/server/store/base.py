@@ -120,7 +120,8 @@ class Found:
     """The answer to a find: the matching objects in order, and where they were read.
 
     Attributes:
-        objects: ``StoredDrop`` for drops, plain dicts for other resources.
+        objects: ``StoredDrop`` for drops, plain dicts for other resources; or what was shown of
+            each, as JSON text.
         position: of the flow, for a find in one flow.
         scanned: objects that the Python remainder looked at; equal to the objects that the database
             let through.
@@ -132,7 +133,10 @@ class Found:
 
 
 class Reader(Protocol):
-    """The verbs of a reading transaction: one snapshot for all of them."""
+    """The verbs of a reading transaction: one snapshot for all of them.
+
+    What all of them give together is bounded in bytes; beyond, they raise ``BadRequest``.
+    """
 
     def account(self, name: str) -> Account | None:
         """The account of that name."""
@@ -155,8 +159,12 @@ class Reader(Protocol):
     def drops(self, flow: StoredFlow, drop_ids: Sequence[str]) -> dict[str, StoredDrop]:
         """The live drops of *flow* among those ids."""
 
-    def find(self, plan: Plan) -> Found:
-        """Run a find; raises ``BadRequest`` when it passes its time or size bound."""
+    def find(self, plan: Plan, show: Callable[[Any], Any] | None = None) -> Found:
+        """Run a find; raises ``BadRequest`` when it passes its time or size bound.
+
+        Given *show*, each object is what that makes of it, encoded at once: a large answer is then
+        held as its text alone, and only what is shown counts against the bound.
+        """
 
     def answer(self, account: str, request_id: str) -> tuple[int, bytes] | None:
         """Status and body of the answer already given to that request, within the replay window."""

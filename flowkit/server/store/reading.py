@@ -1,21 +1,23 @@
 """The verbs of a reading transaction on SQLite, and the session that a reader thread drives.
 
-Rules: every statement is fetched to its end or closed; no query outlives its deadline; what a find
+Rules: every statement is fetched to its end or closed; no query outlives its deadline; what a job
 collects is counted in bytes while it runs."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import apsw
+import orjson
 
 from flowkit import limits
 from flowkit.errors import BadRequest, ServerError
 from flowkit.green import monotonic
+from flowkit.protocol.envelope import too_large
 from flowkit.server.store import functions
 from flowkit.server.store.base import Account, Found, Reader, StoredDrop, StoredFlow
 from flowkit.server.store.rows import (
@@ -30,9 +32,12 @@ from flowkit.server.store.rows import (
 if TYPE_CHECKING:
     from flowkit.server.plan import Plan
 
-__all__ = ["House", "Reading", "ReaderSession"]
+__all__ = ["House", "Reading", "ReaderSession", "Show"]
 
 T = TypeVar("T")
+
+Show = Callable[[Any], Any]
+"""Makes of a found object what its caller gets to see."""
 
 _STEPS_BETWEEN_LOOKS = 20_000
 """Steps of SQLite's machine between two looks at the clock: some tenths of a millisecond."""
@@ -59,7 +64,7 @@ class House:
         epoch: the name of this opening (``positions`` 5).
         clock_ms: now, in milliseconds since 1970-01-01 UTC.
         query_timeout_s: seconds that the queries of one job may take.
-        answer_bytes_max: most bytes that a find may collect.
+        answer_bytes_max: most bytes that a job may collect.
     """
 
     epoch: str
@@ -76,6 +81,7 @@ class Reading:
         self._house = house
         self._budget = functions.install(connection)
         self._late_at = math.inf
+        self._bytes_left = house.answer_bytes_max
         connection.set_progress_handler(self._is_late, _STEPS_BETWEEN_LOOKS)
 
     def _is_late(self) -> bool:
@@ -91,6 +97,7 @@ class Reading:
         bound = self._house.query_timeout_s
         timeout_s = bound if timeout_s is None else min(timeout_s, bound)
         self._late_at = monotonic() + timeout_s
+        self._bytes_left = self._house.answer_bytes_max
         self._budget.start()
         try:
             yield
@@ -98,6 +105,21 @@ class Reading:
             raise _too_long(timeout_s) from None
         finally:
             self._late_at = math.inf
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """What is collected inside counts against the bound of the job, unless it is refused."""
+        left = self._bytes_left
+        try:
+            yield
+        except BadRequest:
+            self._bytes_left = left
+            raise
+
+    def _count(self, size: int) -> None:
+        self._bytes_left -= size
+        if self._bytes_left < 0:
+            raise too_large(self._house.answer_bytes_max)
 
     def account(self, name: str) -> Account | None:
         """The account of that name."""
@@ -128,8 +150,14 @@ class Reading:
 
     def flows(self, flow_ids: Sequence[str]) -> dict[str, StoredFlow]:
         """The flows among those ids that exist."""
-        found = ((flow_id, self.flow(flow_id)) for flow_id in flow_ids)
-        return {flow_id: flow for flow_id, flow in found if flow is not None}
+        flows: dict[str, StoredFlow] = {}
+        with self._counted():
+            for flow_id in flow_ids:
+                flow = self.flow(flow_id)
+                if flow is not None:
+                    self._count(_text_bytes(flow.doc.values()))
+                    flows[flow_id] = flow
+        return flows
 
     def _flow(self, column: str, value: str) -> StoredFlow | None:
         found = self._one(
@@ -141,12 +169,14 @@ class Reading:
 
     def drops(self, flow: StoredFlow, drop_ids: Sequence[str]) -> dict[str, StoredDrop]:
         """The live drops of *flow* among those ids."""
-        found = ((drop_id, self._live_row(flow.key, drop_id)) for drop_id in drop_ids)
-        return {
-            drop_id: drop_from_row(row[3:], flow.id, flow.path)
-            for drop_id, row in found
-            if row is not None
-        }
+        drops: dict[str, StoredDrop] = {}
+        with self._counted():
+            for drop_id in drop_ids:
+                row = self._live_row(flow.key, drop_id)
+                if row is not None:
+                    self._count(row[2])
+                    drops[drop_id] = drop_from_row(row[3:], flow.id, flow.path)
+        return drops
 
     def _live_row(self, key: int, drop_id: str) -> tuple[Any, ...] | None:
         """``seq``, ``born``, ``bytes`` and ``DROP_COLUMNS`` of a live drop."""
@@ -164,8 +194,8 @@ class Reading:
         )
         return (found[0], found[1]) if found else None
 
-    def find(self, plan: Plan) -> Found:
-        """Run a find; raises ``BadRequest`` when it passes its time or size bound."""
+    def find(self, plan: Plan, show: Show | None = None) -> Found:
+        """Run a find; *show* makes of each object what is kept of it, as JSON text."""
         sql, params = plan.statement()
         position = None
         if plan.flow is not None:
@@ -173,17 +203,17 @@ class Reading:
             position = now.position if now else None
         cursor = self._connection.execute(sql, params)
         try:
-            objects, scanned = self._collect(cursor, plan)
+            with self._counted():
+                objects, scanned = self._collect(cursor, plan, show)
         finally:
             cursor.close(True)
         return Found(objects, position, scanned)
 
-    def _collect(self, cursor: apsw.Cursor, plan: Plan) -> tuple[list[Any], int]:
+    def _collect(self, cursor: apsw.Cursor, plan: Plan, show: Show | None) -> tuple[list[Any], int]:
         """The objects of *cursor* that pass the remainder, within the bound in bytes."""
         remainder = plan.accepts(self._budget.search)
         first, last = (0, math.inf) if remainder is None else (plan.start, plan.start + plan.limit)
         objects: list[Any] = []
-        bytes_left = self._house.answer_bytes_max
         scanned = passed = 0
         for row in cursor:
             if passed >= last:
@@ -197,13 +227,13 @@ class Reading:
             passed += 1
             if passed <= first:
                 continue
-            bytes_left -= _OBJECT_BYTES
-            for value in row:
-                if type(value) is bytes or type(value) is str:
-                    bytes_left -= len(value)
-            if bytes_left < 0:
-                raise _too_large(self._house.answer_bytes_max)
-            objects.append(found)
+            if show is None:
+                self._count(_text_bytes(row))
+                objects.append(found)
+            else:
+                text = orjson.dumps(show(found))
+                self._count(len(text))
+                objects.append(orjson.Fragment(text))
         return objects, scanned
 
     def _one(self, sql: str, *params: Any) -> tuple[Any, ...] | None:
@@ -244,7 +274,6 @@ def _too_long(timeout_s: float) -> BadRequest:
     )
 
 
-def _too_large(bytes_max: int) -> BadRequest:
-    return BadRequest(
-        f"The answer is larger than {bytes_max // 1024 // 1024} MiB: use only or limit"
-    )
+def _text_bytes(values: Iterable[Any]) -> int:
+    """What the texts and blobs among *values* and the rest of an object take, at the least."""
+    return _OBJECT_BYTES + sum(len(value) for value in values if isinstance(value, str | bytes))

@@ -16,7 +16,7 @@ from flowkit.errors import BadRequest, NotFound, ServerError
 from flowkit.server.ids import Ids
 from flowkit.server.store.base import Account, Found, StoredFlow, Writer, Written
 from flowkit.server.store.changes import Changes, Ledger
-from flowkit.server.store.reading import House, Reading
+from flowkit.server.store.reading import House, Reading, Show
 from flowkit.server.store.rows import FLOW_COLUMNS, FLOW_MEMBERS, IDENTITY_MEMBERS, flow_from_row
 from flowkit.server.store.schema import get_meta, set_meta
 from flowkit.server.store.workers import BatchLost
@@ -249,16 +249,17 @@ class Writing(Reading):
             (account, request_id, self._house.clock_ms(), status, body),
         )
 
-    def find(self, plan: Plan) -> Found:
+    def find(self, plan: Plan, show: Show | None = None) -> Found:
         """Run a find; ending it at its deadline takes nothing of the batch with it."""
         with self.deadline(None):
-            return super().find(plan)
+            return super().find(plan, show)
 
     # The life of a batch
 
     def begin_job(self) -> None:
         """Forget what earlier jobs of the batch touched; theirs stands."""
         self._before.clear()
+        self._bytes_left = self._house.answer_bytes_max
 
     def undo_job(self) -> None:
         """Put back every ledger that the failed job touched."""

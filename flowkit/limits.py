@@ -15,6 +15,9 @@ filter_depth_max = 32
 filter_rules_max = 1_000
 """Most rules in one filter. SQLite allows expressions a little deeper than that."""
 
+filter_patterns_max = 50
+"""Most regular expressions in one filter. Compiling the costliest takes 8 ms; /a|b/ joins two."""
+
 filter_values_max = 10_000
 """Most values in all IN and CONTAINS lists of a filter. SQLite takes 32,766 variables."""
 
@@ -24,11 +27,17 @@ filter_cache_entries = 1_024
 regex_pattern_chars_max = 1_000
 """Longest regular expression of a filter."""
 
-regex_repeat_max = 1_000
-"""Largest counted repeat, nested counts multiplied: a{30}{30} is 900."""
+regex_size_max = 2_000
+"""Most characters, classes and anchors of a pattern, counted repeats written out: (ab){9} is 18."""
 
 regex_program_bytes_max = 1_048_576
 """Memory that one compiled regular expression may take."""
+
+regex_work_max = 64_000_000
+"""Largest product of a pattern's size and the bytes of one text: a second for the worst."""
+
+regex_cache_entries = 256
+"""Compiled regular expressions kept, by text. Each may take regex_program_bytes_max."""
 
 regex_budget_ms = 250
 """Time that all regular expressions of one request may take together before it is refused."""

@@ -13,7 +13,17 @@ from collections.abc import Iterable
 from flowkit import limits
 from flowkit.errors import FilterError, LimitError
 from flowkit.query import normal
-from flowkit.query.nodes import And, Contains, Everything, Filter, In, Not, Or
+from flowkit.query.nodes import (
+    And,
+    Contains,
+    Everything,
+    Filter,
+    In,
+    Matches,
+    Not,
+    Or,
+    Regex,
+)
 
 __all__ = ["alternatives", "bounded", "conjunction", "disjunction", "joined", "negation"]
 
@@ -65,8 +75,8 @@ def alternatives(parts: Iterable[Filter]) -> Filter:
 
 
 def bounded(whole: Filter) -> Filter:
-    """*whole*, if it is within the bounds of ``limits.py`` on depth, rules and values."""
-    rules = listed = depth = 0
+    """*whole*, if it is within the bounds of ``limits.py`` on depth, rules, patterns and values."""
+    rules = listed = patterns = depth = 0
     level: list[Filter] = [whole]
     while level:
         below: list[Filter] = []
@@ -78,14 +88,17 @@ def bounded(whole: Filter) -> Filter:
             rules += 1
             if isinstance(part, (In, Contains)) and isinstance(part.values, tuple):
                 listed += len(part.values)
+            elif isinstance(part, (Regex, Matches)):
+                patterns += 1
         depth += bool(below)
         level = below
-    if depth > limits.filter_depth_max:
-        raise LimitError(
-            "the nesting of the filter", size=depth, limit=limits.filter_depth_max, unit="levels"
-        )
-    if rules > limits.filter_rules_max:
-        raise LimitError("the filter", size=rules, limit=limits.filter_rules_max, unit="rules")
+    for size, limit, what, unit in (
+        (depth, limits.filter_depth_max, "the nesting of the filter", "levels"),
+        (rules, limits.filter_rules_max, "the filter", "rules"),
+        (patterns, limits.filter_patterns_max, "the filter", "regular expressions"),
+    ):
+        if size > limit:
+            raise LimitError(what, size=size, limit=limit, unit=unit)
     if listed > limits.filter_values_max:
         raise normal.too_many_values(listed)
     return whole

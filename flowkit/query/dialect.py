@@ -67,8 +67,8 @@ _REFUSED_GROUPS = {
 }
 
 
-def translate(pattern: str, flags: str) -> str:
-    """The RE2 spelling of a Java *pattern*.
+def translate(pattern: str, flags: str) -> tuple[str, int]:
+    """The RE2 spelling of a Java *pattern*, and its size as ``limits.regex_size_max`` counts it.
 
     Args:
         pattern: as in the filter, ``\\/`` for a slash allowed.
@@ -83,11 +83,11 @@ def translate(pattern: str, flags: str) -> str:
 
 @dataclass
 class _Level:
-    """One open group: the flags to go back to, and what its counted repeats multiply to."""
+    """One open group: the flags to go back to, its size, and that of the piece read last."""
 
     flags: frozenset[str]
-    repeat: int = 1
-    piece_repeat: int = 1
+    size: int = 0
+    piece_size: int = 0
 
 
 @dataclass
@@ -109,12 +109,12 @@ class _Translator:
         self.levels = [_Level(self.flags)]
         self.repeatable = False
 
-    def run(self) -> str:
+    def run(self) -> tuple[str, int]:
         while self.at < len(self.pattern):
             self._piece()
         if len(self.levels) > 1:
             raise self._refuse("a parenthesis is not closed")
-        return "".join(self.written)
+        return "".join(self.written), self.levels[0].size
 
     # -- pieces of a pattern
 
@@ -162,7 +162,8 @@ class _Translator:
     def _emit(self, text: str) -> None:
         self.written.append(f"(?:{text})" if text.endswith(r"\z") else text)
         self.repeatable = True
-        self.levels[-1].piece_repeat = 1
+        self.levels[-1].piece_size = 1
+        self.levels[-1].size += 1
 
     def _skip_blank(self, letter: str) -> bool:
         """Whether a blank or comment was stripped, as the flag x asks."""
@@ -183,12 +184,12 @@ class _Translator:
             raise self._refuse(f"{text} repeats nothing")
         level = self.levels[-1]
         if match[1]:
-            level.piece_repeat *= max(int(match[1][:9]), int((match[3] or match[1])[:9]))
-            level.repeat = max(level.repeat, level.piece_repeat)
-            if level.repeat > limits.regex_repeat_max:
+            times = max(int(match[1][:9]), int((match[3] or match[1])[:9]))
+            level.size += level.piece_size * (times - 1)
+            if level.size > limits.regex_size_max:
                 raise self._refuse(
-                    f"{text} makes counted repeats of {level.repeat}, inner counts multiplied;"
-                    f" the limit is {limits.regex_repeat_max}"
+                    f"{text} makes it {level.size} characters with its repeats written out;"
+                    f" the limit is {limits.regex_size_max}"
                 )
         self.at = match.end()
         following = self.pattern[self.at : self.at + 1]
@@ -246,8 +247,8 @@ class _Translator:
         self.at += 1
         self.written.append(")")
         self.repeatable = True
-        outer.piece_repeat = inner.repeat
-        outer.repeat = max(outer.repeat, inner.repeat)
+        outer.piece_size = inner.size
+        outer.size += inner.size
 
     # -- escapes
 

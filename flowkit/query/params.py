@@ -20,7 +20,7 @@ from flowkit.query.nodes import Everything, Filter, Path
 from flowkit.query.parse import parse
 from flowkit.query.render import render
 
-__all__ = ["Query"]
+__all__ = ["Query", "flag"]
 
 _BOOLEANS = {"0": False, "false": False, "1": True, "true": True}
 _WHOLE = re.compile(r"\s*[+-]?[0-9]{1,20}\s*", re.ASCII)
@@ -179,6 +179,18 @@ def _flag(name: str, value: Any) -> bool:
         if found is not None:
             return found
     raise _Fault(f"{name}: 0, 1, true or false is needed, not {normal.shown(value)}")
+
+
+def flag(name: str, value: Any) -> bool:
+    """The boolean parameter *name* alone; null or an empty text counts as not given: false.
+
+    Raises:
+        BadRequest: it is no boolean (3.6).
+    """
+    try:
+        return value is not None and value != "" and _flag(name, value)
+    except _Fault as fault:
+        raise BadRequest(str(fault)) from None
 
 
 def _path(name: str, value: Any) -> str:

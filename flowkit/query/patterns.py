@@ -8,9 +8,10 @@ every text, and a time limit makes an answer depend on the load of the machine, 
 evaluators could agree on. The price of RE2: look-around and back-references are refused
 (``dialect.py``), and a microsecond per search.
 
-Rules of this module: RE2 is imported on first use; a pattern is bounded in characters and in
-counted repeats before it is compiled, and in program memory while it is; ``search`` never raises
-because of a text.
+Rules of this module: RE2 is imported on first use; a pattern is bounded in characters and in size
+(counted repeats written out) before it is compiled, and in program memory while it is. A search
+costs at worst the size of the pattern times the length of the text; ``search`` refuses a product
+beyond ``limits.regex_work_max`` and raises for no other reason.
 
 Source: protocol 4.3 (flags), 4.5.6, 4.5.13.
 """
@@ -18,6 +19,7 @@ Source: protocol 4.3 (flags), 4.5.6, 4.5.13.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from functools import lru_cache
 from importlib import import_module
@@ -41,24 +43,39 @@ class Pattern:
     Attributes:
         source: the pattern and its flags as a filter writes them, for errors.
         found_in: whether the pattern is found in a text given as UTF-8.
+        bytes_max: the longest text that it is searched in.
     """
 
-    __slots__ = ("found_in", "source")
+    __slots__ = ("bytes_max", "found_in", "source")
 
-    def __init__(self, source: str, found_in: Callable[[bytes], bool]) -> None:
+    def __init__(
+        self, source: str, found_in: Callable[[bytes], bool], bytes_max: int = sys.maxsize
+    ) -> None:
         self.source = source
         self.found_in = found_in
+        self.bytes_max = bytes_max
 
     def __repr__(self) -> str:
         return f"<pattern {self.source}>"
 
 
 def search(compiled: Pattern, text: str) -> bool:
-    """Whether the pattern is found anywhere in *text*; half a surrogate pair matches nothing."""
-    return compiled.found_in(text.encode("utf-8", "surrogatepass"))
+    """Whether the pattern is found anywhere in *text*; half a surrogate pair matches nothing.
+
+    Raises:
+        FilterError: the text is too long for a pattern of that size.
+    """
+    data = text.encode("utf-8", "surrogatepass")
+    if len(data) > compiled.bytes_max:
+        raise FilterError(
+            f"filter: the pattern {_cut(compiled.source)} is too costly to search in a text"
+            f" of {len(data)} bytes, it may take {compiled.bytes_max}",
+            hint="a shorter pattern may take longer texts",
+        )
+    return compiled.found_in(data)
 
 
-@lru_cache(maxsize=limits.filter_cache_entries)
+@lru_cache(maxsize=limits.regex_cache_entries)
 def compile(pattern: str, flags: str = "") -> Pattern:  # noqa: A001 - the verb of every regex library
     """The compiled form of a pattern of a filter; the same one for the same text.
 
@@ -84,9 +101,11 @@ def compile(pattern: str, flags: str = "") -> Pattern:  # noqa: A001 - the verb 
                 f"filter: unknown regex flag {letter!r}", hint=f"one of {REGEX_FLAGS}"
             )
     source = f"/{pattern}/{flags}"
-    return Pattern(
-        source, _plain_finder(pattern, flags) or _finder(translate(pattern, flags), source)
-    )
+    plain = _plain_finder(pattern, flags)
+    if plain is not None:
+        return Pattern(source, plain)
+    translated, size = translate(pattern, flags)
+    return Pattern(source, _finder(translated, source), limits.regex_work_max // max(size, 1))
 
 
 def check(filter: Filter) -> None:  # noqa: A002 - the word of the language
@@ -121,13 +140,12 @@ def _finder(translated: str, source: str) -> Callable[[bytes], bool]:
     options.log_errors = False
     options.never_capture = True
     options.max_mem = limits.regex_program_bytes_max
-    shown = source if len(source) <= 80 else source[:79] + "…"
     try:
         compiled = re2.compile(translated.encode(), options)
     except re2.error as error:
         said = error.args[0] if error.args else "refused"
         reason = said.decode(errors="replace") if isinstance(said, bytes) else str(said)
-        raise FilterError(f"filter: the pattern {shown} cannot be used: {reason}") from None
+        raise FilterError(f"filter: the pattern {_cut(source)} cannot be used: {reason}") from None
     return _bare(compiled, re2) or (lambda text: compiled.search(text) is not None)
 
 
@@ -146,6 +164,10 @@ def _bare(compiled: Any, re2: Any) -> Callable[[bytes], bool] | None:
         return bool(match(unanchored, text, 0, len(text))[0][0] >= 0)
 
     return found_in
+
+
+def _cut(source: str, chars: int = 80) -> str:
+    return source if len(source) <= chars else source[: chars - 1] + "…"
 
 
 def _engine() -> Any:

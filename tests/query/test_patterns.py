@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from flowkit import limits
 from flowkit.errors import FilterError, LimitError
-from flowkit.query import patterns
+from flowkit.query import Filter, any_of, mem, patterns
 from flowkit.query.parse import parse
 
 FOUND = [
@@ -115,10 +115,12 @@ REFUSED = [
     ("a{,3}", "a brace that is no repeat"),
     ("\\", "a lone backslash"),
     (r"\ud800", r"the character \ud800"),
-    ("a{1001}", "counted repeats of 1001"),
-    ("(a{40}){40}", "counted repeats of 1600"),
-    ("((((a{9}){9}){9}){9})", "counted repeats of 6561"),
-    ("(?:x{2}y{500}){3}", "counted repeats of 1500"),
+    ("a{1001}", "{1001}"),
+    ("(a{50}){50}", "{50} makes it 2500 characters with its repeats written out"),
+    ("((((a{9}){9}){9}){9})", "6561 characters"),
+    ("(?:x{2}y{500}){5}", "2510 characters"),
+    ("(?:ab[cd]){700}", "2100 characters"),
+    ("a{999}b{999}c{3}", "2001 characters"),
 ]
 
 
@@ -142,7 +144,7 @@ def test_a_long_pattern_is_refused_before_it_is_compiled():
 def test_a_program_too_large_is_refused():
     """The bound on memory holds while compiling, for what few characters can ask for."""
     with pytest.raises(FilterError, match="too large"):
-        patterns.compile(r"\pL{900}" * 20, "")
+        patterns.compile(r"\pL{900}", "")
 
 
 def test_an_unknown_flag_is_refused():
@@ -156,6 +158,28 @@ def test_no_pattern_can_hang():
     compiled = patterns.compile("(a*)*(a|aa)*b|(x+x+)+y", "")
 
     assert not patterns.search(compiled, "a" * 100_000 + "x" * 100_000)
+
+
+def test_a_costly_pattern_is_not_searched_in_a_long_text():
+    """Size times length is bounded, so that one search cannot take the time of thousands."""
+    compiled = patterns.compile(r"\w{999}!", "")
+    longest = limits.regex_work_max // 1000
+
+    assert not patterns.search(compiled, "a" * 900)
+    assert patterns.search(patterns.compile("^a"), "a" * (limits.body_bytes_max))
+    with pytest.raises(FilterError, match=rf"text of {longest + 1} bytes, it may take {longest}"):
+        patterns.search(compiled, "a" * (longest + 1))
+
+
+def test_a_filter_has_few_patterns():
+    """Compiling is bounded too: built and parsed filters alike."""
+    many = [mem.a.re(f"x.{n}") for n in range(limits.filter_patterns_max + 1)]
+
+    assert len(any_of(many[1:]).operands) == limits.filter_patterns_max
+    with pytest.raises(LimitError, match="51 regular expressions"):
+        any_of(many)
+    with pytest.raises(LimitError, match="51 regular expressions"):
+        Filter.parse(" || ".join(map(str, many)))
 
 
 @given(st.text(st.characters(), max_size=30), st.sampled_from(["", "i", "s", "m", "imsgux"]))

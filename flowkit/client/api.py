@@ -18,7 +18,7 @@ from flowkit.client.arguments import plain
 from flowkit.client.calls import NOTHING, Call, Door, Result, wire_params
 from flowkit.client.credentials import Profile, Token, find_profile
 from flowkit.client.drops import Drops
-from flowkit.client.options import Defaults, Options, defaults, seconds
+from flowkit.client.options import Defaults, Options, check_known, defaults, seconds
 from flowkit.client.services import Grants, Identities, Root, Service, WebSockets
 from flowkit.client.statistics import Statistics
 from flowkit.errors import SettingsError, UsageError
@@ -295,6 +295,7 @@ def connect(profile: str | None = None, **api_options: Any) -> API:
     """
     given = {name: api_options.pop(name, None) for name in ("host", "account", "token")}
     creds = api_options.pop("creds", None)
+    check_known(api_options, API.__init__.__kwdefaults__ or (), "option")
     if creds is not None:
         if given["account"] or given["token"]:
             raise SettingsError("creds= was given beside account= or token=")

@@ -61,6 +61,7 @@ NOTHING: Any = object()
 _READS = frozenset({"GET", "MGET", "HEAD", "OPTIONS"})
 _CUSTOM = frozenset({"MGET", "MPUT"})
 _KNOWN_MESSAGES_MAX = 1_000
+_HIDDEN = "<secret>"
 
 _log = logging.getLogger("flowkit.client")
 
@@ -256,33 +257,49 @@ class Door:
         return base + len(request.target) > limits.url_bytes_max
 
     def _read(self, response: Response, creds: Token) -> Answer:
-        """The envelope of *response*, or the error that it stands for."""
+        """The envelope of *response*, or the error that it stands for, raised."""
         status = response.status
-        is_success = 200 <= status < 300
-        if is_success and not response.body:
+        if 200 <= status < 300 and not response.body:
             return Answer(status, None, {})
-        if not is_success:
-            response = _without_secret(response, creds)
-        if status < 200 or 300 <= status < 400:
-            raise _not_the_protocol(response, "a redirect is never followed")
-        try:
-            answer = _well_formed(read_envelope(status, self._decode(response.body)))
-        except PlatformError as error:
-            error.response = response
-            error.retry_after_s = _retry_after_s(response.headers.get("retry-after"))
-            raise
-        except (ValueError, TypeError):
-            raise _unreadable(_without_secret(response, creds)) from None
-        self._pass_on(answer.messages)
-        return answer
+        if 200 <= status < 300 or status >= 400:
+            found = self._opened(response)
+            if isinstance(found, Answer):
+                self._pass_on(found.messages, creds)
+                return found
+        # What becomes of an error is not known: read it again, without the secret.
+        raise self._failure(_without_secret(response, creds))
 
-    def _pass_on(self, messages: Iterable[str]) -> None:
+    def _opened(self, response: Response) -> Answer | PlatformError | None:
+        """What the envelope says; None if there is none."""
+        try:
+            return _well_formed(read_envelope(response.status, self._decode(response.body)))
+        except PlatformError as error:
+            return error
+        except (ValueError, TypeError):
+            return None
+
+    def _failure(self, response: Response) -> FlowKitError:
+        """The error that *response* stands for."""
+        status = response.status
+        if status < 200 or 300 <= status < 400:
+            return _not_the_protocol(response, "a redirect is never followed")
+        error = self._opened(response)
+        if not isinstance(error, PlatformError):
+            if status < 400:
+                return _not_the_protocol(response, "the answer is not an envelope")
+            said = f"the answer is not an envelope, it begins: {_beginning(response)}"
+            error = platform_error(status)(said, status=status)
+        error.response = response
+        error.retry_after_s = _retry_after_s(response.headers.get("retry-after"))
+        return error
+
+    def _pass_on(self, messages: Iterable[str], creds: Token) -> None:
         """Log what the server remarks (unknown members, for example), each sentence once."""
         for message in map(str, messages):
             known = message in (CREATED, PROCESSED) or message in self._logged
             if not known and len(self._logged) < _KNOWN_MESSAGES_MAX:
                 self._logged.add(message)
-                _log.warning("the server remarks: %s", message)
+                _log.warning("the server remarks: %s", message.replace(creds.token, _HIDDEN))
 
 
 def wire_params(params: Mapping[str, Any]) -> dict[str, str]:
@@ -360,22 +377,11 @@ def _well_formed(answer: Answer) -> Answer:
 
 
 def _without_secret(response: Response, creds: Token) -> Response:
-    secret = creds.token.encode()
-    if secret not in response.body:
-        return response
-    return replace(response, body=response.body.replace(secret, b"<secret>"))
-
-
-def _unreadable(response: Response) -> FlowKitError:
-    """The error for an answer that is no envelope: of the status' class if that says failure."""
-    if response.status < 400:
-        return _not_the_protocol(response, "the answer is not an envelope")
-    return platform_error(response.status)(
-        f"the answer is not an envelope, it begins: {_beginning(response)}",
-        status=response.status,
-        response=response,
-        retry_after_s=_retry_after_s(response.headers.get("retry-after")),
-    )
+    headers = {
+        name: value.replace(creds.token, _HIDDEN) for name, value in response.headers.items()
+    }
+    body = response.body.replace(creds.token.encode(), _HIDDEN.encode())
+    return replace(response, headers=headers, body=body)
 
 
 def _not_the_protocol(response: Response, why: str) -> ProtocolError:

@@ -134,6 +134,9 @@ class Options:
         )
 
 
+_HOST_HINT = "name[:port] or http(s)://name[:port]; an IPv6 address stands in brackets: [::1]:8080"
+
+
 def check_known(names: Iterable[str], known: Iterable[str], what: str) -> None:
     """Refuse names that are not *known*, and say which are.
 
@@ -156,8 +159,10 @@ def base_url(host: str, secure: bool | None = None) -> str:
     Raises:
         SettingsError: *host* is neither, or a URL that contradicts *secure*.
     """
-    if not isinstance(host, str) or not host or re.search(r"[\s\x00-\x1f]", host):
+    if not isinstance(host, str):
         raise SettingsError(f"{host!r} is not a host", hint="name[:port] or a URL")
+    if "@" in host:  # not shown: what stands before it may be a password
+        raise SettingsError("the host holds a user name", hint="credentials go into Token(…)")
     scheme, name, port = _parts(host)
     if scheme and secure is not None and secure != (scheme == "https"):
         raise SettingsError(f"host={host!r} and secure={secure} contradict each other")
@@ -174,16 +179,14 @@ def _parts(host: str) -> tuple[str, str, int | None]:
         url = urlsplit(host if explicit else f"//{host}")
         name, port = url.hostname or "", url.port
     except ValueError:
-        raise SettingsError("the host cannot be read", hint="name[:port] or a URL") from None
-    # The value is not shown from here on: what stands before an @ may be a password.
-    if "@" in url.netloc:
-        raise SettingsError("the host holds a user name", hint="credentials go into Token(…)")
+        raise SettingsError(f"{host!r} is not a host", hint=_HOST_HINT) from None
     if explicit and url.scheme not in ("http", "https"):
         raise SettingsError(f"{host!r} is neither http nor https")
-    if not name or url.path not in ("", "/") or url.query or url.fragment:
-        raise SettingsError(
-            f"{host!r} is more or less than a host", hint="name[:port] or http(s)://name[:port]"
-        )
+    is_address = bool(re.fullmatch(r"\[.+\](:\d*)?", url.netloc))
+    if port == 0 or name.isdecimal() or not (is_address or re.fullmatch(r"[\w.-]+", name)):
+        raise SettingsError(f"{host!r} is not a host", hint=_HOST_HINT)
+    if url.path not in ("", "/") or url.query or url.fragment or re.search(r"\s", host):
+        raise SettingsError(f"{host!r} is more than a host", hint=_HOST_HINT)
     return (url.scheme if explicit else ""), name, port
 
 

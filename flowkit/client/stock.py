@@ -4,14 +4,15 @@ Taken behind a proxy, with a client certificate, under eventlet, and whenever th
 user's own or was changed by the user (auth, hooks, adapters, cookies …). It honours all of that and
 costs three times as much as the lean path.
 
-On a plain thread the deadline bounds each wait for bytes, and is looked at between parts of the
-body; a server that trickles its head can stretch it. The lean path has one exact deadline.
+``requests`` bounds each wait for bytes, not all of them together: ``transport.py`` calls ``send``
+with ``green.within``, which does.
 
 The session reads neither environment nor ``.netrc`` per request: ``transport.py`` did, once.
 """
 
 from __future__ import annotations
 
+import http.client
 import http.cookiejar
 import ssl
 from collections.abc import Mapping
@@ -131,6 +132,8 @@ def send(
             found = {name.lower(): value for name, value in answer.headers.items()}
             content = _read(answer, deadline)
     except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+        if isinstance(error, requests.exceptions.RequestException):
+            error.request = None  # it holds the token
         raise _translated(error, url, deadline) from error
     if "content-encoding" in found:
         for name in ("content-encoding", "content-length"):  # they describe the closed form
@@ -170,6 +173,10 @@ def _translated(error: Exception, url: str, deadline: Deadline) -> TransportErro
         return ConnectError(f"no connection to {where}: {_reason(chain)}")
     if _has(chain, requests.exceptions.Timeout, urllib3.exceptions.TimeoutError, TimeoutError):
         return DeadlineExceeded(f"no answer from {where} within {deadline.timeout_s:g} s")
+    if _has(chain, http.client.BadStatusLine, http.client.LineTooLong) and not _has(
+        chain, http.client.RemoteDisconnected
+    ):
+        return ProtocolError(f"{where} does not speak HTTP")
     if _has(chain, urllib3.exceptions.DecodeError, requests.exceptions.ContentDecodingError):
         return ProtocolError(f"{where} sent an answer that cannot be decoded")
     if _has(chain, requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema):

@@ -35,17 +35,7 @@ from flowkit.errors import (
     TransportError,
     UsageError,
 )
-from flowkit.green import (
-    Cell,
-    Deadline,
-    NativeLock,
-    Slots,
-    eventlet_patched,
-    has_hub,
-    in_thread,
-    patched,
-    sockets,
-)
+from flowkit.green import Deadline, NativeLock, Slots, eventlet_patched, sockets, within
 from flowkit.protocol.envelope import Request, Response
 
 __all__ = ["HttpTransport", "Transport", "check_async_lib"]
@@ -200,13 +190,8 @@ class HttpTransport:
                 connect_timeout_s=self._connect_timeout_s,
             )
 
-        if has_hub() and "socket" not in patched():
-            # The stock adapter would block the loop: let a thread of its own wait for the answer.
-            answer: Cell[Response] = in_thread(send)
-            if not answer.wait(deadline.left_s()):
-                raise deadline.error()
-            return answer.get()
-        return send()
+        answer: Response = within(deadline, send)
+        return answer
 
     def _takes_full_path(self) -> bool:
         if self._always_full:

@@ -25,7 +25,7 @@ from flowkit.green.native import (
     start_thread,
 )
 from flowkit.green.slots import Deadline, Slots
-from flowkit.green.tasks import Task, in_thread, spawn
+from flowkit.green.tasks import Task, in_thread, spawn, within
 
 __all__ = [
     "Cell",
@@ -44,4 +44,5 @@ __all__ = [
     "sockets",
     "spawn",
     "start_thread",
+    "within",
 ]

@@ -9,9 +9,10 @@ import gevent
 
 from flowkit.errors import Cancelled
 from flowkit.green.cells import Cell
-from flowkit.green.native import eventlet_patched, start_thread
+from flowkit.green.native import eventlet_patched, patched, start_thread
+from flowkit.green.slots import Deadline
 
-__all__ = ["Task", "in_thread", "spawn"]
+__all__ = ["Task", "in_thread", "spawn", "within"]
 
 
 class Task(gevent.Greenlet):  # type: ignore[misc]  # gevent ships no types
@@ -105,3 +106,26 @@ def in_thread(function: Callable[..., Any], *args: Any) -> Cell[Any]:
 
     start_thread(run, name=getattr(function, "__qualname__", None))
     return cell
+
+
+def within(deadline: Deadline, function: Callable[..., Any], *args: Any) -> Any:
+    """``function(*args)``, which waits in its own way and knows nothing of the deadline.
+
+    Where its sockets are green it runs here and is broken off in time; else in a native thread,
+    which is left to itself when the time is up. Greenlets of the caller's hub run meanwhile.
+
+    Raises:
+        DeadlineExceeded: it did not end in time.
+    """
+    if eventlet_patched():
+        from flowkit.green.under_eventlet import timer
+
+        with timer(deadline.left_s(), deadline.error()):
+            return function(*args)
+    if "socket" in patched():
+        with gevent.Timeout(deadline.left_s(), deadline.error()):
+            return function(*args)
+    outcome = in_thread(function, *args)
+    if not outcome.wait(deadline.left_s()):
+        raise deadline.error()
+    return outcome.get()

@@ -20,7 +20,7 @@ from greenlet import GreenletExit
 
 from flowkit.errors import Cancelled
 
-__all__ = ["EventletTask", "EventletWaiter", "original"]
+__all__ = ["EventletTask", "EventletWaiter", "original", "timer"]
 
 _LOOK_S = 0.02
 
@@ -29,6 +29,9 @@ def original(module: str, name: str) -> Any:
     """What a standard module held before eventlet patched it."""
     return getattr(eventlet.patcher.original(module), name)
 
+
+timer = eventlet.timeout.Timeout
+"""A context manager of (seconds, error) that raises the error in its block when they are over."""
 
 _thread_id = original("_thread", "get_ident")
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import pickle
 import threading
 import time
 
@@ -81,7 +82,14 @@ def test_a_host_is_a_name_with_a_port_or_a_url(host, secure, wanted):
         (8080, None),
         ("https://nora:hush@x", None),
         ("nora:hush@x", None),
+        ("nora:hush @x", None),
         ("[::1", None),
+        ("::1", None),
+        ("8080", None),
+        (":8080", None),
+        ("x:0", None),
+        ("x,y", None),
+        ("a%20b", None),
     ],
 )
 def test_a_host_that_is_none_is_refused(host, secure):
@@ -90,6 +98,12 @@ def test_a_host_that_is_none_is_refused(host, secure):
         base_url(host, secure)
 
     assert "hush" not in str(caught.value)
+
+
+def test_an_ipv6_address_without_brackets_is_told_about_them():
+    """``::1:8080`` could be read in two ways, so neither is guessed."""
+    with pytest.raises(SettingsError, match=r"\[::1\]:8080"):
+        base_url("::1:8080")
 
 
 def test_without_a_host_the_environment_says_it_or_an_error_does(monkeypatch):
@@ -666,15 +680,18 @@ def test_no_error_and_no_log_line_holds_the_secret(caplog):
         page(502, echo),
         page(200, echo),
         page(302, echo),
+        page(403, "{}", {"x-echo": TOKEN}),
         answer(status=400, errors=[echo]),
+        answer(ok=False, errors=[echo]),
         ConnectionLost("gone"),
     ):
         api, _ = recorded(failure, retries=Retry(1, 0.0, 0.0))
         with pytest.raises(Exception, match=r".") as caught:
             api.flow.find()
-        facts = vars(caught.value)
+        facts = vars(caught.value), pickle.dumps(caught.value)
+        assert caught.value.__context__ is None  # JSON's own error would hold the whole page
         assert TOKEN not in f"{caught.value!s} {caught.value!r} {facts}"
-    api, _ = recorded(answer({"tokenString": TOKEN}))
+    api, _ = recorded(answer({"tokenString": TOKEN}, messages=[echo]))
     assert api.token.create({"paths": {}})["tokenString"] == TOKEN
     assert "GET" in caplog.text
     assert TOKEN not in caplog.text

@@ -294,3 +294,11 @@ def test_without_a_configuration_variable_the_file_is_below_the_home_folder(monk
 
     for environ in ({}, {"XDG_CONFIG_HOME": ""}, {"XDG_CONFIG_HOME": "relative"}):
         assert profiles_path(environ) == tmp_path / ".config" / "flowkit" / "profiles.ini"
+
+
+def test_connect_names_an_unknown_option_before_anything_else(monkeypatch):
+    """Not first what else is missing, with the misspelt word unsaid."""
+    monkeypatch.delenv("FLOWKIT_HOST", raising=False)
+
+    with pytest.raises(SettingsError, match="unknown option hots"):
+        connect(hots="localhost")

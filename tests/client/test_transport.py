@@ -161,28 +161,32 @@ def test_a_silent_server_costs_the_timeout_and_no_more(serve, open_transport, ru
     assert (caught.value.method, caught.value.path) == ("GET", "/v4.0/nora/flow")
 
 
-@pytest.mark.parametrize("run", ["greenlet", "thread"], indirect=True)
-def test_a_trickling_server_cannot_stretch_the_deadline(serve, run):
-    """Each byte that comes does not start the time anew."""
+@pytest.mark.parametrize(
+    ("beginning", "drop"),
+    [(b"", b"X: y\r\n"), (b"Content-Length: 999\r\n\r\n", b"x")],
+    ids=["head", "body"],
+)
+def test_a_trickling_server_cannot_stretch_the_deadline(
+    serve, open_transport, run, beginning, drop
+):
+    """Each byte that comes does not start the time anew, on neither path."""
     stop = threading.Event()
 
     def trickle(asked):
         def parts():
-            yield b"HTTP/1.1 200 OK\r\n"
+            yield b"HTTP/1.1 200 OK\r\n" + beginning
             while not stop.wait(0.02):
-                yield b"X: y\r\n"
+                yield drop
 
         return _Endless(parts())
 
-    server = serve(trickle)
-    transport = HttpTransport(server.url)
+    transport = open_transport(serve(trickle).url)
     began = time.monotonic()
 
     with pytest.raises(DeadlineExceeded):
         run(lambda: transport.send(GET, timeout_s=0.3))
 
     stop.set()
-    transport.close()
     assert time.monotonic() - began < 2
 
 

@@ -73,6 +73,14 @@ def test_a_refusal_comes_back_as_the_error_that_it_was(status, kind):
     assert caught.value.messages == ["note"]
 
 
+def test_one_sentence_in_the_place_of_a_list_stays_whole():
+    """Not every server in front of the platform writes ``head.errors`` as a list."""
+    with pytest.raises(BadRequest) as caught:
+        read_envelope(400, {"head": {"errors": "nope"}})
+
+    assert caught.value.errors == ["nope"]
+
+
 def test_success_needs_the_status_and_the_word():
     """A 200 with ``ok`` false is a failure, with the status that the head says."""
     with pytest.raises(NotFound):

@@ -53,9 +53,11 @@ def envelope_of(result: Result, notes: Sequence[str]) -> dict[str, Any]:
     )
 
 
-def refusal(error: PlatformError, *, pretty: bool = False) -> Response:
-    """The answer that a refusal becomes; it may carry ``Retry-After``."""
+def refusal(error: PlatformError, *, pretty: bool = False, allowed: Sequence[str] = ()) -> Response:
+    """The answer that a refusal becomes; it may carry ``Retry-After``, or ``Allow`` with a 405."""
     headers = dict(HEADERS)
+    if allowed:
+        headers["allow"] = _allow(allowed)
     if error.retry_after_s is not None:
         headers["retry-after"] = str(max(1, round(error.retry_after_s)))
     return Response(error.status, headers, encoded(failure(error), pretty=pretty))
@@ -63,5 +65,9 @@ def refusal(error: PlatformError, *, pretty: bool = False) -> Response:
 
 def preflight(methods: Sequence[str]) -> Response:
     """The answer to OPTIONS: what a browser of another origin may send here."""
-    headers = {**HEADERS, **_PREFLIGHT, "allow": ", ".join([*methods, "OPTIONS"])}
+    headers = {**HEADERS, **_PREFLIGHT, "allow": _allow(methods)}
     return Response(200, headers, encoded(success({})))
+
+
+def _allow(methods: Sequence[str]) -> str:
+    return ", ".join([*methods, "OPTIONS"])

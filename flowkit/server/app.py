@@ -24,11 +24,12 @@ import orjson
 from flowkit import limits
 from flowkit.errors import BadRequest, Forbidden, PlatformError, ServerError, UsageError
 from flowkit.protocol.envelope import Request, Response, too_large
+from flowkit.query.params import flag
 from flowkit.query.places import Places, zip_table
 from flowkit.server.answers import HEADERS, encoded, envelope_of, preflight, refusal
 from flowkit.server.auth import Credential, authenticate
 from flowkit.server.bodies import read_json
-from flowkit.server.call import Call, Result, Work, flag
+from flowkit.server.call import Call, Result, Work
 from flowkit.server.checking import check_object, filter_fault
 from flowkit.server.routes import Match, methods_at, resolve
 from flowkit.server.settings import Settings
@@ -95,12 +96,13 @@ class App:
             _check_text(request)
             if request.method == "OPTIONS":
                 return preflight(methods_at(request.segments))
-            pretty = flag("pretty", request.params.get("pretty", "0"))
+            pretty = flag("pretty", request.params.get("pretty"))
             return self._answer(*_overridden(request), pretty=pretty)
         except PlatformError as error:
             if error.status >= 500:
                 _LOG.warning("%s %s: %s", request.method, request.path, error)
-            return refusal(error, pretty=pretty)
+            allowed = methods_at(request.segments) if error.status == 405 else ()
+            return refusal(error, pretty=pretty, allowed=allowed)
         except UsageError as error:
             return refusal(filter_fault(error), pretty=pretty)
         except Exception:  # noqa: BLE001 - the last stop: nothing may leave this function

@@ -14,15 +14,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from flowkit.errors import BadRequest
 from flowkit.protocol.envelope import Request
-from flowkit.query.params import Query
+from flowkit.query.params import Query, flag
 from flowkit.server.auth import Credential
 from flowkit.server.bodies import read_json
 from flowkit.server.checking import NOTES_MAX, notes_for_unknown
 from flowkit.server.settings import Settings
 
-__all__ = ["Call", "Handler", "Result", "Work", "flag"]
+__all__ = ["Call", "Handler", "Result", "Work"]
 
 _UNREAD: Any = object()
 
@@ -103,7 +102,7 @@ class Call:
 
     def flag(self, name: str) -> bool:
         """A boolean parameter that is no part of a query; False if absent."""
-        return flag(name, self.params[name]) if name in self.params else False
+        return flag(name, self.params.get(name))
 
     def note(self, notes: Iterable[str]) -> None:
         """Add sentences to ``head.messages``, each once, up to a bound."""
@@ -118,15 +117,3 @@ class Call:
 
 Handler = Callable[[Call], Work]
 """One endpoint."""
-
-
-def flag(name: str, value: Any) -> bool:
-    """A boolean as 3.6 writes it: 0, 1, true, false in any case; an empty text counts as absent.
-
-    Raises:
-        BadRequest: it is none of them.
-    """
-    said = str(value).strip().lower() or "0"
-    if said not in ("0", "1", "true", "false"):
-        raise BadRequest(f"{name}: must be 0, 1, true or false")
-    return said in ("1", "true")

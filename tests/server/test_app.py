@@ -50,9 +50,9 @@ def test_a_wrong_method_is_405_and_the_right_ones_are_named(nora, flow):
     """Known address, unknown method."""
     for method, target in [("DELETE", "/flow"), ("POST", f"/flow/{flow['id']}"), ("GET", "/batch")]:
         assert nora.ask(method, target).status == 405
-    assert nora.ask("PATCH", "/flow").errors == [
-        "PATCH is not a method of this address, it has GET, MGET, POST, MPUT"
-    ]
+    asked = nora.ask("PATCH", "/flow")
+    assert asked.errors == ["PATCH is not a method of this address, it has GET, MGET, POST, MPUT"]
+    assert asked.response.headers["allow"] == "GET, MGET, POST, MPUT, OPTIONS"
 
 
 @pytest.mark.parametrize("version", ["v0.1", "v4.0", "v5.12", "v0.0"])
@@ -287,13 +287,15 @@ def test_a_batch_answers_an_envelope_for_each_entry(nora, bob, flow):
         {"method": "GET", "path": "/nonsense"},
         5,
         {},
+        {"method": "GET", "path": "/flow?limit=1"},
+        {"method": "GET", "path": "/flow", "query": {"limit": 0}},
     ]
 
     asked = nora.ask("POST", "/batch", entries)
 
     statuses = [envelope["head"]["status"] for envelope in asked.body]
     assert asked.status == 200
-    assert statuses == [200, 200, 200, 200, 404, 400, 200, 400, 400, 400, 404, 400, 400]
+    assert statuses == [200, 200, 200, 200, 404, 400, 200, 400, 400, 400, 404] + [400] * 3 + [200]
     assert asked.body[0]["body"] == [flow]
     assert asked.body[1]["body"] == [drop]
     assert "colour" in asked.body[1]["head"]["messages"][1]
@@ -303,6 +305,10 @@ def test_a_batch_answers_an_envelope_for_each_entry(nora, bob, flow):
         "method: must be GET or MGET",
         "path: must be the address below the account, such as /flow",
     ]
+    assert asked.body[13]["head"]["errors"] == [
+        "path: ends before the question mark, parameters stand in params"
+    ]
+    assert asked.body[14]["head"]["messages"][1:] == ["query: is not a member here and was ignored"]
     assert nora.ask("GET", "/flow").body == [flow], "nothing was written"
 
 

@@ -236,7 +236,7 @@ def test_drops_are_deleted_one_by_one_and_all_at_once(nora, flow):
     assert nora.ask("DELETE", f"{target}?forget=true").body == {}
     assert nora.ask("GET", target).body == []
     assert nora.ask("DELETE", f"{target}?forget=maybe").errors == [
-        "forget: must be 0, 1, true or false"
+        "forget: 0, 1, true or false is needed, not 'maybe'"
     ]
 
 

@@ -19,12 +19,13 @@ from flowkit.protocol.envelope import failure, too_large
 from flowkit.server.answers import encoded, envelope_of
 from flowkit.server.auth import Credential
 from flowkit.server.call import Call, Result, Work
-from flowkit.server.checking import check_object, filter_fault
+from flowkit.server.checking import check_object, filter_fault, notes_for_unknown
 from flowkit.server.store.base import Reader
 
 __all__ = ["run"]
 
 _READS = ("GET", "MGET")
+_MEMBERS = frozenset({"method", "path", "params", "body"})
 
 Prepared = tuple[Call, Work] | PlatformError
 
@@ -63,12 +64,16 @@ def _prepared(call: Call, entry: Any) -> Prepared:
             faults.append("method: must be GET or MGET")
         if not isinstance(path, str):
             faults.append("path: must be the address below the account, such as /flow")
+        elif "?" in path:
+            faults.append("path: ends before the question mark, parameters stand in params")
         if not isinstance(given.get("params") or {}, Mapping):
             faults.append("params: must be an object")
         if faults or call.again is None:
             raise BadRequest(*faults)
         segments = tuple(part for part in str(path).split("/") if part)
-        return call.again(str(method), segments, given.get("params") or {}, given.get("body"))
+        inner, work = call.again(method, segments, given.get("params") or {}, given.get("body"))
+        inner.note(notes_for_unknown(sorted(set(given) - _MEMBERS), "a member here"))
+        return inner, work
     except PlatformError as error:
         return error
     except UsageError as error:

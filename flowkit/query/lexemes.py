@@ -21,6 +21,7 @@ __all__ = [
     "BLANK",
     "DIGITS",
     "NAME_SIGNS",
+    "PLAIN_CHARS_MAX",
     "QUOTES",
     "WORDS",
     "cut",
@@ -52,6 +53,8 @@ _JUNK = "\0"
 DIGITS = frozenset("-0123456789")
 QUOTES = frozenset("\"'")
 NAME_SIGNS = frozenset("_$")
+PLAIN_CHARS_MAX = 64
+"""Members from this length on are cut each time: the cache of members holds short ones."""
 _PLAIN = re.compile(r"[A-Za-z_$][A-Za-z0-9_$-]*(?:\.(?:[A-Za-z_$][A-Za-z0-9_$-]*|[0-9]+))*")
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|([\s\S]))")
 _ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}

@@ -291,6 +291,8 @@ def type_name(name: object) -> str:
 
 def flags(given: object) -> str:
     """Regex flags in their fixed order, each once."""
+    if given == "" or given == "i":
+        return str(given)
     if isinstance(given, re.RegexFlag):
         given = _letters(given)
     if not isinstance(given, str):
@@ -406,7 +408,9 @@ def radius(given: Any) -> int | float:
 
 def place(given: Any) -> tuple[int | float, int | float]:
     """Latitude and longitude in decimal degrees."""
-    if isinstance(given, (str, bytes, Mapping, AbstractSet)) or not isinstance(given, Iterable):
+    if type(given) is not tuple and (
+        isinstance(given, (str, bytes, Mapping, AbstractSet)) or not isinstance(given, Iterable)
+    ):
         raise FilterError(
             f"a place is (latitude, longitude), not {shown(given)}", hint="coords=(59.91, 10.75)"
         )

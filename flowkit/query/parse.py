@@ -37,6 +37,7 @@ from flowkit.query.lexemes import (
     BLANK,
     DIGITS,
     NAME_SIGNS,
+    PLAIN_CHARS_MAX,
     QUOTES,
     WORDS,
     cut,
@@ -73,9 +74,6 @@ __all__ = ["parse"]
 
 _CACHED_CHARS_MAX = 4_096
 """Longer texts are read each time: a cache of them would hold too much memory."""
-
-_PLAIN_CHARS_MAX = 64
-"""Longer members are cut each time: the cache of members holds short ones."""
 
 _GOES_ON = frozenset("[.")
 """What follows a name that is not the whole member."""
@@ -368,7 +366,7 @@ class _Reader:
 
     def member(self) -> Path:
         lexeme = self.lexemes[self.at]
-        plain = plain_path(lexeme) if len(lexeme) < _PLAIN_CHARS_MAX else None
+        plain = plain_path(lexeme) if len(lexeme) < PLAIN_CHARS_MAX else None
         if plain is not None and self.lexemes[self.at + 1] not in _GOES_ON:
             self.at += 1
             return plain

@@ -18,6 +18,7 @@ from typing import Any
 from flowkit import limits
 from flowkit.errors import FilterError, LimitError
 from flowkit.query import normal
+from flowkit.query.lexemes import PLAIN_CHARS_MAX, plain_path
 from flowkit.query.nodes import (
     KEYWORDS,
     RANKS,
@@ -104,6 +105,9 @@ def _escape(found: re.Match[str]) -> str:
 
 def path_text(path: Path) -> str:
     """A member as it stands in a filter text."""
+    plain = ".".join(path)
+    if len(plain) < PLAIN_CHARS_MAX and plain_path(plain) == path:
+        return plain
     written = [_first(path[0])]
     for segment in path[1:]:
         if segment and (normal.is_identifier(segment) or _INDEX.fullmatch(segment)):

@@ -132,9 +132,8 @@ def demo(keep: bool) -> None:
 
 
 def _say(line: str) -> None:
-    """Print a line at once, also into a pipe."""
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
+    """Print a line at once, also into a pipe; nothing if there is no stdout."""
+    click.echo(line)
 
 
 def _settings(flags: dict[str, Any]) -> Settings:

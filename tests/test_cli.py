@@ -1,6 +1,7 @@
 """The command line as its users meet it: sentences, exit codes, no traceback."""
 
 import configparser
+import os
 import re
 import socket
 import subprocess
@@ -109,6 +110,37 @@ def test_a_folder_in_use_is_one_sentence_for_every_command(tmp_path):
             assert f"in use by process {server.process.pid}" in errors
             assert "stop that process" in errors
             assert errors.count("\n") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("harm", ["cut short", "a folder in its place", "a full disk"])
+def test_a_file_that_cannot_be_opened_is_one_sentence(tmp_path, harm):
+    """It names the file and what SQLite says of it; a full disk spoils no later start."""
+    file, script = tmp_path / "flowkit.sqlite", "pass"
+    if harm == "cut short":
+        with ServerProcess(tmp_path) as server:
+            server.end()
+        os.truncate(file, 5_000)
+    elif harm == "a folder in its place":
+        file.mkdir()
+    else:  # as on a full disk, no file of that process can grow
+        script = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))"
+    script += "; from flowkit.__main__ import main; main()"
+    command = [sys.executable, "-c", script, "serve", "--port", "0", "--data", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, env=environment())
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"flowkit: {file} cannot be opened: ")
+    assert done.stderr.count("\n") == 1
+    if harm == "a full disk":
+        with ServerProcess(tmp_path) as server:
+            assert server.secret
+
+
+def test_without_stdout_there_is_nobody_to_tell(monkeypatch):
+    """A service may have closed it, which is no fault."""
+    monkeypatch.setattr(sys, "stdout", None)
+    assert flowkit.cli._say("a line") is None
 
 
 @pytest.mark.parametrize(("environ", "words"), [({"FLOWKIT_PORT": "http"}, "http")])

@@ -169,3 +169,18 @@ def test_a_call_without_time_is_not_made():
 
     assert app.calls == 0
     assert transport.send(Request("GET", ()), timeout_s=1).status == 200
+
+
+@pytest.mark.parametrize("wanted", ["flowkit.embedded()", "import flowkit.testing"])
+@pytest.mark.parametrize("missing", ["apsw", "orjson"])
+def test_without_the_extra_the_error_says_how_to_get_it(wanted, missing):
+    """A base installation has the client; what needs the platform names the extra."""
+    script = (
+        f"import sys, flowkit; sys.modules[{missing!r}] = None; from flowkit import API; {wanted}"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+
+    assert done.stderr.splitlines()[-1] == (
+        f"ModuleNotFoundError: the platform needs the module {missing}, which is not installed; "
+        "install it with: pip install 'flowkit[server]'"
+    )

@@ -271,9 +271,11 @@ class _Connection:
         self._let_go()
         keep_alive = head.keep_alive and not self._server.stopping
         self._send(response, keep_alive=keep_alive, head=head)
-        if not keep_alive:
+        if keep_alive:
+            return True
+        if self._buffer or not self._server.stopping:  # a stop waits for nobody to hang up
             self._linger()
-        return keep_alive
+        return False
 
     def _read_head(self, wait_s: float) -> Head | None:
         """The next head, or None if the client has no further request."""

@@ -61,8 +61,9 @@ def open_data(settings: Settings, clock: Callable[[], int] = clock_ms) -> Store:
             answer_bytes_max=settings.answer_bytes_max,
         )
     except OSError as error:
+        reason = "it is not a folder" if isinstance(error, FileExistsError) else error.strerror
         raise SettingsError(
-            f"the data folder {settings.data} cannot be used: {error.strerror or error}",
+            f"the data folder {settings.data} cannot be used: {reason or error}",
             hint="name another one with --data",
         ) from error
 
@@ -246,8 +247,9 @@ def _listening(app: App, settings: Settings, bounds: Bounds) -> HttpServer:
     try:
         return HttpServer(app, settings.host, settings.port, bounds=bounds)
     except OSError as error:
+        reason = str(error.strerror or error).partition(" (")[0]  # Python appends the address
         raise SettingsError(
-            f"cannot listen on {settings.host} port {settings.port}: {error.strerror or error}",
+            f"cannot listen on {settings.host} port {settings.port}: {reason}",
             hint="name another one with --host or --port; --port 0 takes a free one",
         ) from error
 

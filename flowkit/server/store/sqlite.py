@@ -13,8 +13,10 @@ from os import PathLike
 from pathlib import Path
 from typing import TypeVar
 
+import apsw
+
 from flowkit import limits
-from flowkit.errors import ServerError
+from flowkit.errors import ServerError, SettingsError
 from flowkit.green import NativeLock
 from flowkit.server.store.base import Reader, Writer
 from flowkit.server.store.folder import FolderLock
@@ -59,7 +61,8 @@ def open_store(
         answer_bytes_max: most bytes that one find may collect.
 
     Raises:
-        SettingsError: another process holds the folder, or it holds something newer or foreign.
+        SettingsError: another process holds the folder, or it holds something newer, foreign or
+            broken, or the disk is full.
     """
     folder = Path(path)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -68,6 +71,12 @@ def open_store(
         epoch = "".join(secrets.choice(_EPOCH_LETTERS) for _ in range(8))
         house = House(epoch, clock_ms, query_timeout_s, answer_bytes_max)
         return SqliteStore(folder, lock, house, synchronous=synchronous, readers=readers)
+    except apsw.Error as error:
+        lock.release()
+        raise SettingsError(
+            f"{folder / FILE_NAME} cannot be opened: {error}",
+            hint="see to the file and its disk, or name another data folder",
+        ) from error
     except BaseException:
         lock.release()
         raise

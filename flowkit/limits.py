@@ -163,6 +163,10 @@ store_readers_default = 4
 store_queue_jobs_max = 10_000
 """Jobs that wait for the store's threads, reads and writes each; more are answered 503 at once."""
 
+store_read_wait_s = 20.0
+"""Seconds after which a read that found no free thread is answered 503: its caller is about to give
+up (``timeout_default_s``), and after a flood of long queries nobody waits for those of the past."""
+
 store_batch_jobs_max = 1_000
 """Most writes that share one commit."""
 

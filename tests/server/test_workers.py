@@ -329,6 +329,30 @@ def test_a_full_line_of_readers_refuses_at_once():
     readers.close()
 
 
+def test_a_read_that_waited_too_long_is_refused_instead_of_run():
+    """503 with a time to come back; the reader goes on with those who wait less long."""
+    readers = Readers([Shelf(0)], wait_s=0.5)
+    begun: Cell[None] = Cell()
+    let_go = threading.Event()
+
+    def slow(number, timeout_s):
+        begun.set(None)
+        return let_go.wait(10)
+
+    first = gevent.spawn(readers.run, slow)
+    begun.wait(10)
+    late = gevent.spawn(readers.run, lambda number, timeout_s: pytest.fail("was run"))
+    gevent.sleep(0.6)
+    let_go.set()
+
+    assert first.get() is True
+    with pytest.raises(ServerError, match=r"waited more than 0\.5 s") as caught:
+        late.get()
+    assert (caught.value.status, caught.value.retry_after_s) == (503, 1.0)
+    assert readers.run(lambda number, timeout_s: number) == 0
+    readers.close()
+
+
 def test_readers_finish_what_waits_and_refuse_the_rest():
     """As the writer does; a second close does nothing."""
     readers = Readers([Shelf(0)])

@@ -222,11 +222,17 @@ class Readers:
     Args:
         sessions: one for each thread; driven and closed by it alone.
         jobs_max: jobs that may wait.
+        wait_s: seconds that one may wait; longer, and it is refused instead of run.
     """
 
     def __init__(
-        self, sessions: Sequence[ReadSession], *, jobs_max: int = limits.store_queue_jobs_max
+        self,
+        sessions: Sequence[ReadSession],
+        *,
+        jobs_max: int = limits.store_queue_jobs_max,
+        wait_s: float = limits.store_read_wait_s,
     ) -> None:
+        self._wait_s = wait_s
         self._line = _Line("reads", jobs_max)
         self._ended: list[Cell[None]] = [Cell() for _ in sessions]
         for number, session in enumerate(sessions):
@@ -240,7 +246,7 @@ class Readers:
             Exception: whatever *job* raised.
         """
         cell: Cell[T] = Cell()
-        self._line.put((job, timeout_s, cell))
+        self._line.put((job, timeout_s, cell, monotonic() + self._wait_s))
         return cell.get()
 
     def close(self) -> None:
@@ -252,8 +258,14 @@ class Readers:
     def _loop(self, session: ReadSession, ended: Cell[None]) -> None:
         get = self._line.get
         while (entry := get()) is not None:
-            job, timeout_s, cell = entry
+            job, timeout_s, cell, until = entry
             try:
+                if monotonic() > until:
+                    raise ServerError(
+                        f"The store is busy: this read waited more than {self._wait_s:g} s",
+                        status=503,
+                        retry_after_s=1.0,
+                    )
                 cell.set(session.run(job, timeout_s))
             except BaseException as error:  # noqa: BLE001 - the job's caller gets it
                 cell.fail(error)

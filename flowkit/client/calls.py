@@ -315,6 +315,8 @@ def wire_params(params: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _text(name: str, value: Any) -> str:
+    if isinstance(value, Token):  # a tuple, which would go into the URL
+        raise UsageError(f"{name}: a Token is a secret and cannot be a query parameter")
     if isinstance(value, Enum) and not isinstance(value, str | int):
         value = value.value
     if isinstance(value, bool):

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from flowkit import limits
+from flowkit.client.credentials import Token
 from flowkit.errors import UsageError
 from flowkit.query.build import as_filter, mem
 from flowkit.query.nodes import Everything, Filter
@@ -103,7 +104,7 @@ def listed_ids(given: Any) -> list[str]:
     Raises:
         UsageError: it is no such iterable, or one of its entries is no id.
     """
-    if isinstance(given, str | Mapping) or not isinstance(given, Iterable):
+    if isinstance(given, str | bytes | Mapping | Token) or not isinstance(given, Iterable):
         raise UsageError(
             f"ids are an iterable of ids, not a {type(given).__name__}", hint="read(id) reads one"
         )

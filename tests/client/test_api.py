@@ -309,14 +309,17 @@ def test_a_parameter_that_is_none_is_not_sent():
     assert recorder.last.params == {}
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), {"a": 1}, ..., b"x"], ids=repr)
+@pytest.mark.parametrize(
+    "value", [float("nan"), float("inf"), {"a": 1}, ..., b"x", CREDS, [CREDS]], ids=repr
+)
 def test_a_parameter_without_a_text_is_refused(value):
     """The error names the parameter and nothing is sent."""
     api, recorder = recorded(answer([]))
 
-    with pytest.raises(UsageError, match="limit"):
+    with pytest.raises(UsageError, match="limit") as caught:
         api.flow.find(limit=value)
     assert recorder.requests == []
+    assert TOKEN not in str(caught.value)
 
 
 def test_the_parts_of_a_path_are_percent_encoded():

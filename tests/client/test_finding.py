@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import near_filters
 
-from flowkit import Filter, M, all_of, mem
+from flowkit import Filter, M, Token, all_of, mem
 from flowkit.client.finding import filter_text, listed_ids, one_id
 from flowkit.errors import FilterError, FilterSyntaxError, UsageError
 
@@ -102,9 +102,11 @@ def test_what_is_no_id_is_refused(wrong):
 
 
 @pytest.mark.parametrize(
-    "wrong", ["f1", {"id": "f1"}, None, 3, [A], ["f1", None], [["f1"]]], ids=repr
+    "wrong",
+    ["f1", b"f1", {"id": "f1"}, None, 3, [A], ["f1", None], [["f1"]], Token("nora", "hush")],
+    ids=repr,
 )
 def test_what_is_no_list_of_ids_is_refused(wrong):
-    """A single id, a single model and filters are not ids."""
+    """A single id, a single model and filters are not ids; a Token is a tuple, but a secret."""
     with pytest.raises(UsageError):
         listed_ids(wrong)

@@ -1,8 +1,11 @@
 """The reference pages cannot fall behind: what the code offers is named in them."""
 
+import ast
 import dataclasses
+import importlib
 import inspect
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -44,8 +47,6 @@ def test_every_error_says_when_it_is_raised():
 
 def test_every_limit_has_its_reason():
     """Each bound in limits.py is followed by the sentence that the limits page shows."""
-    import ast
-
     tree = ast.parse(inspect.getsource(flowkit.limits))
     bounds = [node for node in tree.body if isinstance(node, ast.Assign)]
     reasons = [
@@ -139,3 +140,36 @@ def test_every_setting_of_a_server_is_in_the_cli_reference():
     ]
 
     assert missing == []
+
+
+BLOCKS = [
+    pytest.param(textwrap.dedent(block), id=f"{path.stem}-{number}")
+    for path in sorted(DOCS.rglob("*.rst"))
+    for number, block in enumerate(
+        re.findall(
+            r"^ *\.\. code-block:: python\n((?:\n| +.*\n)+)",
+            path.read_text(encoding="utf-8"),
+            re.MULTILINE,
+        )
+    )
+]
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_python_that_is_only_shown_is_python_and_imports_what_exists(block):
+    """Blocks that no doctest runs are parsed, and their imports of flowkit are made."""
+    pytest.importorskip("apsw", reason="needs the extra: pip install 'flowkit[server]'")
+    imports = [
+        node
+        for node in ast.walk(ast.parse(block))
+        if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "flowkit"
+    ]
+
+    for node in imports:
+        module = importlib.import_module(node.module)
+        assert [name.name for name in node.names if not hasattr(module, name.name)] == []
+
+
+def test_shown_python_is_found():
+    """The pattern above sees the blocks of the how-tos."""
+    assert len(BLOCKS) > 4

@@ -160,15 +160,15 @@ class App:
             return call, inner.route.handler(call)
 
         outer = Call(
-            request,
-            match.args,
-            params,
-            match.route.known,
-            match.typed,
-            self._clock_ms(),
-            self.settings,
-            self._places,
-            again,
+            request=request,
+            args=match.args,
+            params=params,
+            known=match.route.known,
+            typed=match.typed,
+            now_ms=self._clock_ms(),
+            settings=self.settings,
+            places=self._places,
+            again=again,
         )
         return outer
 

@@ -105,7 +105,7 @@ def find_in_flows(call: Call) -> Work:
     With several flows there are several positions and plans: ``head.positions`` and ``head.plans``
     are maps by flow id.
     """
-    outer = call.query()
+    call.query()  # a bad parameter in the address is refused even if no entry comes to use it
     queries = _queries(call)
 
     def work(reader: Reader, who: Credential) -> Result:
@@ -121,7 +121,6 @@ def find_in_flows(call: Call) -> Work:
                 result.head.setdefault(f"{name}s", {})[key] = one.head[name]
         return result
 
-    del outer  # checked, so that a bad parameter is refused; each entry has its own
     return work
 
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 
 import gevent
 import pytest
+from own_process import needs_eventlet, run_process
 
 from flowkit import green
 from flowkit.errors import Cancelled, DeadlineExceeded, UsageError
@@ -341,19 +338,6 @@ def test_an_error_in_a_native_thread_is_logged_with_its_name(caplog):
     assert "in the thread" in caplog.text
 
 
-def run_process(script):
-    """Run a script in a Python of its own; what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(script)],
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.split()
-
-
 @pytest.mark.slow
 def test_in_a_patched_process_threads_and_locks_stay_native():
     """A native thread blocks on a native queue while the greenlets of the main one go on."""
@@ -379,7 +363,7 @@ def test_in_a_patched_process_threads_and_locks_stay_native():
         print(cell.get(5), ids[0] != native_id(), ticks > 5, "threading" in green.patched())
         thread = threading.Thread(target=lambda: print(cell.get(5)))
         thread.start(); thread.join()
-    """)
+    """).split()
 
     assert shown == ["done", "True", "True", "True", "done"]
 
@@ -387,8 +371,7 @@ def test_in_a_patched_process_threads_and_locks_stay_native():
 @pytest.mark.slow
 def test_under_eventlet_cells_tasks_and_slots_are_eventlets():
     """Green threads of eventlet wait side by side, for each other and for a native thread."""
-    if importlib.util.find_spec("eventlet") is None:  # importing it here would change this process
-        pytest.skip("eventlet is not installed")
+    needs_eventlet()
     shown = run_process("""
         import eventlet; eventlet.monkey_patch()
         import time
@@ -417,6 +400,6 @@ def test_under_eventlet_cells_tasks_and_slots_are_eventlets():
         victim.kill()
         print(*[isinstance(task.cell.outcome(5)[0], Cancelled) for task in (victim, unborn)])
         print(green.has_hub(), never.wait(0.01))
-    """)
+    """).split()
 
     assert shown == ["here"] * 5 + ["native", "True", "True", "True", "True", "False", "False"]

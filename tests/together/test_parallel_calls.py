@@ -4,6 +4,7 @@ import threading
 
 import pytest
 import simplejson
+from own_process import needs_eventlet, run_process
 
 import flowkit
 from flowkit import M, mem
@@ -98,3 +99,40 @@ def test_threads_share_lazy_calls(api, paths):
         thread.join(30)
 
     assert [len(got[path]) for path in paths] == [3] * 6
+
+
+UNDER_EVENTLET = """
+    import eventlet; eventlet.monkey_patch()
+    import sys
+    from flowkit import API, NotFound, Token
+
+    api = API(Token(*sys.argv[2:4]), host=sys.argv[1], async_lib=eventlet)
+    flow = api.flow.create({"path": f"/{sys.argv[2]}/under"})
+    api.drop(flow).create({"elems": {"temp": 20}})
+
+    calls = api.async_(eventlet.GreenPool(3))
+    tasks = [calls.flow.read(flow["id"]) for _ in range(9)]
+    calls.flow.read("f5a2c12009b1e4d7a6c3f0031")
+    assert calls.results()[:9] == [flow] * 9
+    assert [type(error) for error, _ in calls.outcomes()][9] is NotFound
+    assert tasks[0].wait() == flow
+
+    with api.lazy() as graph:
+        found = graph.flow.find(filter=f"path == '{flow['path']}'")
+        drops = graph.drop(found[0]["id"]).find(limit=1)
+        temp = drops[0]["elems"]["temp"]
+    assert temp == 20
+    assert eventlet.spawn(len, drops).wait() == 1
+    try:
+        api.lazy().flow.read("f5a2c12009b1e4d7a6c3f0031")["path"]
+    except NotFound:
+        print("done")
+"""
+
+
+@pytest.mark.slow
+def test_in_a_process_that_eventlet_patched_both_kinds_of_calls_work():
+    """``async_lib=eventlet``: values, errors, eventlet's pool, and a block of dependent calls."""
+    needs_eventlet()
+    with Platform() as platform:
+        assert run_process(UNDER_EVENTLET, platform.serve(), *platform.api.creds) == "done\n"

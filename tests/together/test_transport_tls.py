@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import importlib.util
 import os
 import socket
 import ssl
-import subprocess
-import sys
 import textwrap
 import threading
 import time
@@ -22,6 +19,7 @@ import pytest
 import requests
 import trustme
 from client.scripted_server import ScriptedServer, answer
+from own_process import needs_eventlet, run_process
 
 from flowkit.client.transport import HttpTransport
 from flowkit.errors import ConnectError, DeadlineExceeded, SettingsError
@@ -132,20 +130,6 @@ def test_threads_wait_side_by_side(serve, ca_path, session):
     assert seen == [200] * REQUESTS
 
 
-def run_process(script, *args, **environment):
-    """Run a script in a Python of its own; what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(script), *args],
-        capture_output=True,
-        text=True,
-        timeout=50,
-        env={**os.environ, **environment},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 SIDE_BY_SIDE = """
     import sys, time, gevent
     from flowkit.client.transport import HttpTransport
@@ -212,8 +196,7 @@ def test_late_patching_is_explained_where_it_breaks(serve, ca_path):
 @pytest.mark.slow
 def test_under_eventlet_the_stock_adapter_serves(serve, ca_path):
     """A process that eventlet patched waits side by side as well (defect 57)."""
-    if importlib.util.find_spec("eventlet") is None:  # importing it here would change this process
-        pytest.skip("eventlet is not installed")
+    needs_eventlet()
     script = """
         import eventlet; eventlet.monkey_patch()
         import sys, time

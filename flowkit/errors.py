@@ -132,13 +132,20 @@ class FilterSyntaxError(FilterError):
         return f"{self.summary}\n  {shown}\n  {' ' * caret}^"
 
     def _excerpt(self, reach: int = 60) -> tuple[str, int]:
-        """The line around the place, *reach* characters either side, and the caret's index."""
+        """The line around the place, *reach* characters either side, and the caret's index.
+
+        What a terminal would obey or hide is one visible character, so that the caret stands right.
+        """
         start = self.offset - (self.column - 1)
         end = self.text.find("\n", start)
         line = self.text[start : end if end >= 0 else len(self.text)]
         at = self.column - 1
         low = max(0, at - reach)
-        return line[low : at + reach].replace("\t", " "), at - low
+        shown = (
+            c if c.isprintable() else " " if c.isspace() else "\ufffd"
+            for c in line[low : at + reach]
+        )
+        return "".join(shown), at - low
 
 
 class SettingsError(UsageError):

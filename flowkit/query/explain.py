@@ -6,6 +6,7 @@ short circuit left out is shown as such.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from flowkit.query import meaning
 from flowkit.query.match import predicate
 from flowkit.query.nodes import (
+    UNITS_KM,
     Age,
     And,
     Comparison,
@@ -25,12 +27,18 @@ from flowkit.query.nodes import (
     Not,
     Or,
     Path,
+    Placeholder,
     Regex,
     Within,
+    Zip,
 )
-from flowkit.query.places import Places
+from flowkit.query.places import Places, place_of
+from flowkit.query.render import path_text
 
 __all__ = ["Explanation", "explain"]
+
+Seen = tuple[str, tuple[Any, ...]]
+"""What was looked at, and the values found there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +48,14 @@ class Explanation:
     Attributes:
         text: the part as filter text.
         held: whether it held; None: not looked at, because the outcome was already known.
-        seen: for a rule, each member that it names, with the values found there (none: absent).
+        seen: for a rule, each member that it names, with the values found there (none: absent);
+            then the ages or distances that it compared, if any.
         parts: the operands of ``&&``, ``||`` and ``NOT``.
     """
 
     text: str
     held: bool | None
-    seen: tuple[tuple[str, tuple[Any, ...]], ...] = ()
+    seen: tuple[Seen, ...] = ()
     parts: tuple[Explanation, ...] = ()
 
     def __bool__(self) -> bool:
@@ -86,7 +95,10 @@ def explain(
         parts = _parts(node, looked_at)
         if parts is None:
             holds = predicate(node, resource)(obj, now_ms, places, types) if looked_at else None
-            return Explanation(str(node), holds, _seen(node, obj, resource))
+            seen = tuple(_seen(node, obj, resource))
+            if looked_at:
+                seen += tuple(made for made in _compared(node, seen, now_ms, places) if made[1])
+            return Explanation(str(node), holds, seen)
         held = _outcome(node, parts) if looked_at else None
         return Explanation(str(node), held, parts=parts)
 
@@ -110,14 +122,28 @@ def _outcome(node: Filter, parts: tuple[Explanation, ...]) -> bool:
     return any(asked) if isinstance(node, Or) else all(asked)
 
 
-def _seen(
-    node: Filter, obj: Mapping[str, Any], resource: str
-) -> tuple[tuple[str, tuple[Any, ...]], ...]:
+def _seen(node: Filter, obj: Mapping[str, Any], resource: str) -> Iterator[Seen]:
     """The members that a rule names and the values at their ends."""
-    return tuple(
-        (".".join(path), tuple(meaning.ends(meaning.walk(obj, meaning.resolve(path, resource)))))
-        for path in _paths(node)
-    )
+    for path in _paths(node):
+        found = meaning.walk(obj, meaning.resolve(path, resource))
+        yield path_text(path), tuple(meaning.ends(found))
+
+
+def _compared(
+    node: Filter, seen: tuple[Seen, ...], now_ms: int | None, places: Places | None
+) -> Iterator[Seen]:
+    """What a rule made of the values before it compared: ages and distances."""
+    ends = seen[0][1] if seen else ()
+    if isinstance(node, Age) and now_ms is not None:
+        yield "its age in ms", tuple(now_ms - end for end in ends if meaning.is_number(end))
+    elif isinstance(node, Within) and not isinstance(node.place, Placeholder):
+        centre = place_of(places, node.place.code) if isinstance(node.place, Zip) else node.place
+        away = (meaning.distance_km(*meaning.place_in(end), centre) for end in ends)
+        km = UNITS_KM[node.unit]
+        yield (
+            f"its distance in {node.unit}",
+            tuple(float(f"{d / km:.9g}") for d in away if math.isfinite(d)),
+        )
 
 
 def _paths(node: Filter) -> tuple[Path, ...]:

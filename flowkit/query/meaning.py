@@ -42,6 +42,7 @@ __all__ = [
     "any_regex",
     "any_within",
     "contains",
+    "distance_km",
     "ends",
     "exists",
     "has",
@@ -49,6 +50,7 @@ __all__ = [
     "members_ordered",
     "modulo_is",
     "near",
+    "place_in",
     "resolve",
     "same",
     "some_string",
@@ -341,10 +343,10 @@ def _strings(value: Any) -> Iterator[str]:
             pending.extend(entry)
 
 
-def near(lat: Any, lon: Any, centre: tuple[float, float], radius_km: float) -> bool:
-    """Whether two places lie at most *radius_km* apart on a sphere (4.5.11); degrees."""
+def distance_km(lat: Any, lon: Any, centre: tuple[float, float]) -> float:
+    """The great circle between two places in degrees (4.5.11); infinite if one is no place."""
     if not is_number(lat) or not is_number(lon):
-        return False
+        return math.inf
     try:
         here, there = math.radians(lat), math.radians(centre[0])
         chord = (
@@ -354,23 +356,27 @@ def near(lat: Any, lon: Any, centre: tuple[float, float], radius_km: float) -> b
             * math.sin((math.radians(centre[1]) - math.radians(lon)) / 2) ** 2
         )
     except (OverflowError, ValueError):  # a number beyond a double, or infinite
-        return False
-    return 2 * EARTH_RADIUS_KM * math.asin(min(1.0, math.sqrt(chord))) <= radius_km
+        return math.inf
+    return 2 * EARTH_RADIUS_KM * math.asin(min(math.sqrt(chord), 1.0))  # nan stays nan
+
+
+def near(lat: Any, lon: Any, centre: tuple[float, float], radius_km: float) -> bool:
+    """Whether two places lie at most *radius_km* apart."""
+    return distance_km(lat, lon, centre) <= radius_km
+
+
+def place_in(value: Any) -> tuple[Any, Any]:
+    """Latitude and longitude of a map or of ``[lat, lon]``, as they are; None where missing."""
+    if isinstance(value, dict):
+        return value.get("lat"), value.get("lon")
+    if isinstance(value, (list, tuple)) and len(value) == 2:
+        return value[0], value[1]
+    return None, None
 
 
 def any_within(found: Any, centre: tuple[float, float], radius_km: float) -> bool:
     """``m WITHIN …``: some end is a place, as a map or as ``[lat, lon]``, that lies near enough."""
-    for value in ends(found):
-        if isinstance(value, dict):
-            if near(value.get("lat"), value.get("lon"), centre, radius_km):
-                return True
-        elif (
-            isinstance(value, (list, tuple))
-            and len(value) == 2
-            and near(value[0], value[1], centre, radius_km)
-        ):
-            return True
-    return False
+    return any(near(*place_in(value), centre, radius_km) for value in ends(found))
 
 
 # -- types -----------------------------------------------------------------------------------------

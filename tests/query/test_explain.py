@@ -1,5 +1,6 @@
 """explain: which part failed, with which value, and what was not looked at."""
 
+import pytest
 import strategies
 from hypothesis import given
 
@@ -50,12 +51,33 @@ def test_reasons_are_the_rules_that_were_looked_at():
     assert [reason.text for reason in told.reasons()] == ["temp == 12"]
 
 
-def test_age_shows_the_date():
-    """AGE without a member speaks of creationDate."""
+def test_age_shows_the_date_and_the_age():
+    """AGE without a member speaks of creationDate; the age is what was compared."""
     told = explain(parse("AGE > 100"), DROP, now_ms=50)
 
-    assert told.seen == (("creationDate", (10,)),)
+    assert told.seen == (("creationDate", (10,)), ("its age in ms", (40,)))
     assert not told.held
+    assert explain(parse("AGE('tags') > 1"), DROP, now_ms=50).seen == (("tags", (["a", "b"],)),)
+
+
+@pytest.mark.parametrize("place", ["[0,0]", "[ZIP=1]"])
+def test_within_shows_the_distance_in_its_unit(place):
+    """How far away the place is, as WITHIN counts it; nothing where there is no place."""
+    drop = {"elems": {"spots": [{"at": [0, 1]}, {"at": "Oslo"}]}}
+    rule = parse(f"spots.at WITHIN 5 METERS OF {place}")
+    told = explain(rule, drop, places=lambda code: (0.0, 0.0))
+
+    (member, spots), (away, (metres,)) = told.seen
+    assert (member, spots, away) == ("spots.at", ([0, 1], "Oslo"), "its distance in METERS")
+    assert metres == pytest.approx(111_195.08)
+    assert explain(rule, {"elems": {}}, places=lambda code: (0.0, 0.0)).seen == (("spots.at", ()),)
+
+
+def test_members_are_named_as_the_text_names_them():
+    """A name with a dot is told from two names."""
+    told = explain(parse('elems["a.b"] == 1'), {"elems": {"a.b": 2}})
+
+    assert str(told) == 'elems["a.b"] == 1  [failed: elems["a.b"] is 2]'
 
 
 def test_long_values_are_cut():

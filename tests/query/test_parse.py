@@ -62,6 +62,16 @@ def test_an_error_shows_the_text_with_a_caret_under_the_place():
     assert str(caught.value).splitlines()[1:] == ["    b = 2", "      ^"]
 
 
+def test_an_error_shows_no_character_that_a_terminal_obeys():
+    """Tabs, escapes, other line ends and half pairs take one column each, and stay visible."""
+    with pytest.raises(FilterSyntaxError) as caught:
+        parse("a ==\t'\x1b[2J\ud800\r' b")
+
+    shown, caret = str(caught.value).splitlines()[1:]
+    assert shown == "  a == '\ufffd[2J\ufffd ' b"
+    assert caret.index("^") == shown.index("b", 5)
+
+
 def test_an_error_survives_pickling():
     """A worker process can hand the error over."""
     with pytest.raises(FilterSyntaxError) as caught:

@@ -181,15 +181,17 @@ def test_sql_stands_in_its_rooms_only(path):
 KEPT_OUT = re.compile("/wor" + r"k/|/tmp/ven" + r"v|\bfar" + r"m-|\bissues sho" + "w")
 """Paths and tools of the place where this was written; split, so that this line is not one."""
 
-SKIPPED = {".git", ".tox", ".venv", ".hypothesis", "__pycache__", "build", "dist"}
+MADE = {"__pycache__", "build", "dist", "_build", "htmlcov", "flowkit-data"}
 
 
 def project_files():
-    """Every file of the project that holds text, caches and environments left out."""
+    """Every file of the project that holds text; what tools and runs leave behind is left out."""
     for path in sorted(ROOT.rglob("*")):
         parts = path.relative_to(ROOT).parts
-        hidden = any(part in SKIPPED or part.endswith((".egg-info", "_cache")) for part in parts)
-        if path.is_file() and not hidden and path.suffix not in (".gz", ".pyc"):
+        hidden = parts[0].startswith(".") and parts[0] not in (".ci", ".gitignore")
+        if hidden or MADE & {*parts} or any(part.endswith(".egg-info") for part in parts):
+            continue
+        if path.is_file() and path.suffix not in (".gz", ".pyc"):
             yield path
 
 

@@ -2,6 +2,7 @@
 
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -62,6 +63,24 @@ def test_a_kept_demo_answers_at_a_prompt_until_ctrl_c():
     assert asked.stdout.strip() == "2", asked.stderr
     assert code == 0
     assert leftovers() <= before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_neither_folder_nor_server(number):
+    """Ctrl-C, a request to end and a closed terminal all end it in order, in the middle of it."""
+    before = leftovers()
+    command = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(DEMO, **command) as demo:
+        port = int(re.search(r"http://127.0.0.1:(\d+)", demo.stdout.readline())[1])
+        demo.send_signal(number)
+        demo.send_signal(number)
+        _, errors = demo.communicate(timeout=30)
+
+    assert demo.returncode == 130
+    assert "Traceback" not in errors
+    assert leftovers() <= before
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port))
 
 
 def test_the_three_compositions_find_the_same():

@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from tqdm import tqdm
 
 from flowkit.client.transport import HttpTransport
 from flowkit.demo import earthquakes, tour
-from flowkit.demo.server import DemoServer, demo_server
+from flowkit.demo.server import ENDING, DemoServer, demo_server
 from flowkit.query import mem
 
 if TYPE_CHECKING:
@@ -31,11 +32,17 @@ Say = Callable[[str], object]
 def run(*, keep: bool = False, say: Say = print) -> None:
     """Start a server in a temporary folder, load the data, show the three jobs, stop.
 
+    For the main thread only. Whatever ends it, Ctrl-C included, server and folder are gone then.
+
     Args:
         keep: leave the server running until Ctrl-C, and print lines for a Python prompt.
         say: gets every line.
+
+    Raises:
+        SystemExit: a signal ended it before its end, code 130.
     """
     with (
+        _ended_by_signals(),
         tempfile.TemporaryDirectory(prefix="flowkit-demo-") as folder,
         demo_server(Path(folder), ACCOUNT) as server,
     ):
@@ -47,7 +54,7 @@ def run(*, keep: bool = False, say: Say = print) -> None:
         _show_compositions(server, say)
         _say_what_next(server, say, keep=keep)
         if keep:
-            _wait_for_interrupt()
+            _wait_for_signal()
 
 
 def _load(api: API, say: Say) -> None:
@@ -120,18 +127,30 @@ def _say_what_next(server: DemoServer, say: Say, *, keep: bool) -> None:
     say("  docs/tutorial/index.rst    first flow, first filter, first parallel query")
 
 
-def _wait_for_interrupt() -> None:
-    """Sleep until Ctrl-C or a request to end."""
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let the signals that end a program end this block in order; a second one cannot hurry it.
+
+    SystemExit instead of KeyboardInterrupt, because of that one gevent prints a report.
+    """
 
     def end(_number: int, _frame: Any) -> None:
-        raise KeyboardInterrupt
+        for number in ENDING:
+            signal.signal(number, signal.SIG_IGN)
+        raise SystemExit(130)
 
-    signal.signal(signal.SIGTERM, end)
+    before = {number: signal.signal(number, end) for number in ENDING}
     try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _wait_for_signal() -> None:
+    with suppress(SystemExit):
         while True:
             signal.pause()
-    except KeyboardInterrupt:
-        return
 
 
 def _line(event: dict[str, Any]) -> str:

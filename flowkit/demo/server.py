@@ -17,7 +17,10 @@ from flowkit.client.credentials import Token
 from flowkit.client.transport import Transport
 from flowkit.errors import ConnectError
 
-__all__ = ["DemoServer", "demo_server"]
+__all__ = ["ENDING", "DemoServer", "demo_server"]
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C, a request to end, a terminal that was closed."""
 
 STOP_TIMEOUT_S = 15
 
@@ -39,18 +42,20 @@ def demo_server(folder: Path, account: str) -> Iterator[DemoServer]:
     """Run ``flowkit serve`` on a free port with its data in *folder*; stop it at the end.
 
     Raises:
-        ConnectError: it did not start; the message holds what it printed.
+        ConnectError: it did not start; it has said why on stderr.
     """
     command = [sys.executable, "-m", "flowkit", "serve", "--port", "0"]
+    # A signal while the child is made would leave one behind that nobody knows of.
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     process = subprocess.Popen(  # noqa: S603 - our own interpreter and our own module
         [*command, "--data", str(folder), "--account", account],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stdout=subprocess.PIPE,  # the banner; the log goes where this process's errors go
         text=True,
         start_new_session=True,  # Ctrl-C reaches the demo alone, which then stops the server
     )
     assert process.stdout is not None
     try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
         yield _read_banner(process.stdout, account)
     finally:
         process.send_signal(signal.SIGTERM)
@@ -64,12 +69,10 @@ def demo_server(folder: Path, account: str) -> Iterator[DemoServer]:
 
 def _read_banner(lines: IO[str], account: str) -> DemoServer:
     """Wait for the URL and the token that a first start prints."""
-    said = ""
     url = token = None
     for line in lines:
-        said += line
         url = url or re.search(r"http://\S+", line)
-        token = token or re.search(r"\b[A-Za-z0-9]{32}\b", line)
+        token = token or re.match(r" +token +(\w+)", line)
         if url and token:
-            return DemoServer(url.group(), Token(account, token.group()))
-    raise ConnectError(f"the demo's server did not start; it said: {said.strip()}")
+            return DemoServer(url.group(), Token(account, token[1]))
+    raise ConnectError("the demo's server did not start; what it said stands above")

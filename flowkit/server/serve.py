@@ -133,6 +133,7 @@ class Server:
         """
         events: Any = NativeQueue()
         before = {number: signal.signal(number, _putting(events)) for number in _SIGNALS}
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)  # whoever started it may hold them
         try:
             self._http.on_stopped(lambda: events.put(None))
             self.start()

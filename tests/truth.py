@@ -24,6 +24,11 @@ The truth table
 What each rule says about each kind of value. The tests hold every line of this page against the
 Python predicate, the SQL of the store, and the filter read back from its own text. *Now* is
 1000000. An object is shown by its elements, or whole where it has a member ``elems``.
+
+Four rules make most of the table: a rule about an absent member is false, except ``!=``, ``% x !=``
+and ``== null``; ``!=`` is always the opposite of ``==``; nothing is converted to another type; a
+list satisfies a comparison if one of its entries does. A text that is no filter, a pattern that
+cannot be used and a postal code that nobody knows are refused (400), never a silent mismatch.
 """
 
 
@@ -45,7 +50,7 @@ def cases() -> list[Case]:
     for line in DATA.read_text(encoding="utf-8").splitlines():
         if line.startswith("## "):
             section = line[3:]
-        elif line and not line.startswith("# "):
+        elif line and not line.startswith(("# ", "> ")):
             text, written, holds = line.split("\t")
             assert holds in ("yes", "no"), line
             given = json.loads(written)
@@ -54,15 +59,28 @@ def cases() -> list[Case]:
     return found
 
 
+def rules() -> dict[str, list[str]]:
+    """The sentences above each section, which say the rule that its lines show."""
+    found: dict[str, list[str]] = {}
+    section = ""
+    for line in DATA.read_text(encoding="utf-8").splitlines():
+        if line.startswith("## "):
+            section = line[3:]
+        elif line.startswith("> "):
+            found.setdefault(section, []).append(line[2:])
+    return found
+
+
 def as_page() -> str:
     """The page of the documentation."""
     lines = [HEADER]
+    said = rules()
     section = ""
     for case in cases():
         if case.section != section:
             section = case.section
-            lines += [section, "-" * len(section), "", ".. list-table::", "   :header-rows: 1"]
-            lines += ["   :widths: 45 45 10", ""]
+            lines += [section, "-" * len(section), "", *said[section], ""]
+            lines += [".. list-table::", "   :header-rows: 1", "   :widths: 45 45 10", ""]
             lines += ["   * - filter", "     - object", "     - matches"]
         lines += [f"   * - {_literal(case.text)}", f"     - {_literal(case.written)}"]
         lines += [f"     - {'yes' if case.holds else 'no'}"]

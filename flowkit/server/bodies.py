@@ -24,6 +24,8 @@ __all__ = ["read_json"]
 _LONG_NUMBER = re.compile(rb"[0-9]{19}")
 """Nineteen digits in a row: the shortest run that may be a whole number beyond 64 bits."""
 
+_TOO_DEEP = f"body: is nested more than {limits.elems_depth_max} levels deep"
+
 
 class _Refused:
     """Stands in the parsed value where something may not stand."""
@@ -34,8 +36,13 @@ class _Refused:
         self.why = why
 
 
-def read_json(body: bytes) -> Any:
+def read_json(body: bytes, *, entries_apart: bool = False) -> Any:
     """The JSON value that *body* holds.
+
+    Args:
+        body: the bytes.
+        entries_apart: judge each entry of an array by itself: one that may not be stored is a
+            ``BadRequest`` in its place, and levels count from the entry.
 
     Raises:
         BadRequest: with one sentence per fault, each naming the member or the position.
@@ -45,15 +52,16 @@ def read_json(body: bytes) -> Any:
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:
-        return _read_slowly(body)
-    _check_depth(body, value)
-    return _read_slowly(body) if _LONG_NUMBER.search(body) else value
+        return _read_slowly(body, entries_apart)
+    if _is_deep(body, value) or _LONG_NUMBER.search(body):
+        return _read_slowly(body, entries_apart)
+    return value
 
 
-def _check_depth(body: bytes, value: Any) -> None:
-    """Refuse more than the allowed levels; no stack is used, however deep *value* is."""
+def _is_deep(body: bytes, value: Any) -> bool:
+    """Whether there are more than the allowed levels; no stack is used, however deep *value* is."""
     if body.count(b"{") + body.count(b"[") <= limits.elems_depth_max:
-        return
+        return False
     layer = [value] if isinstance(value, dict | list) else []
     for _ in range(limits.elems_depth_max):
         layer = [
@@ -63,15 +71,11 @@ def _check_depth(body: bytes, value: Any) -> None:
             if type(entry) is dict or type(entry) is list
         ]
         if not layer:
-            return
-    raise _too_deep()
+            return False
+    return True
 
 
-def _too_deep() -> BadRequest:
-    return BadRequest(f"body: is nested more than {limits.elems_depth_max} levels deep")
-
-
-def _read_slowly(body: bytes) -> Any:
+def _read_slowly(body: bytes, entries_apart: bool) -> Any:
     """Read what the fast way could not vouch for; raises unless nothing is wrong after all."""
     try:
         text = body.decode("utf-8")
@@ -85,11 +89,18 @@ def _read_slowly(body: bytes) -> Any:
         where = f"line {error.lineno} column {error.colno}"
         raise BadRequest(f"body: is not JSON: {error.msg} at {where}") from None
     except RecursionError:
-        raise _too_deep() from None
-    faults = _faults(value)
-    if faults:
-        raise BadRequest(*faults)
+        raise BadRequest(_TOO_DEEP) from None
+    if entries_apart and isinstance(value, list):
+        return [_refusal(entry) or entry for entry in value]
+    refusal = _refusal(value)
+    if refusal is not None:
+        raise refusal
     return value
+
+
+def _refusal(value: Any) -> BadRequest | None:
+    faults = _faults(value)
+    return BadRequest(*faults) if faults else None
 
 
 def _whole(digits: str) -> int | _Refused:
@@ -117,7 +128,7 @@ def _faults(value: Any, most: int = 20) -> list[str]:
     while pending and len(faults) < most:
         place, entry, level = pending.pop()
         if isinstance(entry, dict | list) and level > limits.elems_depth_max:
-            return [f"{_short(place)}: is nested more than {limits.elems_depth_max} levels deep"]
+            return [_TOO_DEEP]
         if isinstance(entry, _Refused):
             faults.append(f"{_short(place)}: {entry.why}")
         elif isinstance(entry, str) and not _encodable(entry):

@@ -76,10 +76,13 @@ class Call:
     notes: list[str] = field(default_factory=list)
     _body: Any = _UNREAD
 
-    def body(self) -> Any:
-        """The decoded body; raises ``BadRequest`` if it is not what the strict parser takes."""
+    def body(self, *, entries_apart: bool = False) -> Any:
+        """The decoded body; raises ``BadRequest`` if it is not what the strict parser takes.
+
+        With *entries_apart* an entry of an array that it does not take is that error instead.
+        """
         if self._body is _UNREAD:
-            self._body = read_json(self.request.body)
+            self._body = read_json(self.request.body, entries_apart=entries_apart)
         return self._body
 
     def set_body(self, value: Any) -> None:

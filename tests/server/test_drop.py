@@ -424,6 +424,27 @@ def test_entries_of_an_array_fail_alone(nora, bob, flow):
     assert made.head["positions"] == {flow["id"]: stored.head["position"]}
 
 
+def test_an_entry_that_may_not_be_stored_fails_alone(nora, flow):
+    """NaN, a long number, half a surrogate pair, 101 levels: the others are stored (2.1, 12)."""
+    bad = [b"NaN", b"9223372036854775808", b'"\\ud800"', b"[" * 99 + b"]" * 99]
+    good = [b"9223372036854775807", b"[" * 98 + b"]" * 98]
+    entries = [b'{"elems": {"v": %s}}' % value for value in (*bad, *good)]
+
+    made = nora.ask("POST", f"/drop/{flow['id']}", b"[%s, NaN]" % b", ".join(entries))
+
+    assert made.status == 207
+    assert [entry.get("status", 201) for entry in made.body] == [400] * 4 + [201] * 2 + [400]
+    assert [entry["errors"] for entry in made.body if "errors" in entry] == [
+        ["elems.v: NaN is not a JSON number"],
+        ["elems.v: whole numbers must fit into 64 bits"],
+        ["elems.v: holds half of a surrogate pair"],
+        ["body: is nested more than 100 levels deep"],
+        ["body: NaN is not a JSON number"],
+    ]
+    assert nora.ask("GET", f"/drop/{flow['id']}?order=asc").body == made.body[4:6]
+    assert nora.ask("MGET", f"/drop/{flow['id']}", b"[NaN]").status == 400
+
+
 def test_an_array_for_a_flow_that_is_not_there_is_refused_whole(nora):
     """The address counts for all entries."""
     assert nora.ask("POST", "/drop/f" + "0" * 24, [{"elems": {}}]).status == 404

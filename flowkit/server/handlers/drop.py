@@ -222,7 +222,7 @@ def _shown(
 def create(call: Call) -> Work:
     """``POST /drop`` and ``POST /drop/<flowId>``: one drop, or an array of them."""
     query = call.query()
-    body = call.body()
+    body = call.body(entries_apart=True)
     if isinstance(body, list):
         return _create_many(call, query, body)
     checked = _check(call, body)
@@ -296,6 +296,8 @@ def _create_many(call: Call, query: Query, bodies: list[Any]) -> Work:
 
 
 def _checked_or_error(call: Call, body: Any) -> Checked | PlatformError:
+    if isinstance(body, BadRequest):
+        return body
     try:
         return _check(call, body)
     except PlatformError as error:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -48,14 +49,12 @@ def cli() -> None:
 
 def _data_and_account(command: F) -> F:
     """The two flags that say which account in which folder."""
-    account = click.option(
-        "--account", metavar="NAME", help="The account [default: flowkit]; made at its first start."
-    )
+    account = click.option("--account", metavar="NAME", help="The account [default: flowkit].")
     data = click.option(
         "--data",
         metavar="DIR",
         type=click.Path(path_type=Path, file_okay=False),
-        help="The data folder [FLOWKIT_DATA, default: ./flowkit-data]; made if it is not there.",
+        help="The data folder [FLOWKIT_DATA, default: ./flowkit-data].",
     )
     return data(account(command))
 
@@ -76,8 +75,9 @@ def _data_and_account(command: F) -> F:
 def serve(save_profile: str | None, **flags: Any) -> None:
     """Run a platform until Ctrl-C or SIGTERM.
 
-    The first start makes the account and prints its master token, this once. Requests under way are
-    given ten seconds to end when it is stopped; a second Ctrl-C does not wait.
+    The first start makes the data folder and the account, and prints the master token, this once.
+    Requests under way are given ten seconds to end when it is stopped; a second Ctrl-C does not
+    wait.
     """
     if find_spec("re2") is None:  # else the first regex of a filter would find that out
         raise ModuleNotFoundError("no regular expressions", name="re2")
@@ -121,9 +121,9 @@ def rotate(save_profile: str | None, **flags: Any) -> None:
 @cli.command()
 @click.option("--keep", is_flag=True, help="Leave the server running at the end, until Ctrl-C.")
 def demo(keep: bool) -> None:
-    """Load a real week of earthquakes into a fresh platform and ask it things.
+    """Load a week of earthquakes and ask it things.
 
-    Uses a temporary folder, which is removed at the end.
+    A real week, into a server of its own with a temporary folder, which is removed at the end.
     """
     with _one_sentence():
         from flowkit.demo import run
@@ -173,10 +173,12 @@ def _save_profile(name: str, server: Server) -> str:
             owner = server.store.read(lambda reader: reader.credential(hashed))
             secret = known if owner is not None and owner.name == server.account else None
     if secret is None:
+        folder = quote(str(server.settings.data))
         raise UsageError(
             f"the token of account {server.account!r} is kept only as a hash, so the profile "
             f"{name!r} cannot be written",
-            hint=f"make a new token: flowkit token rotate --save-profile {name}",
+            hint=f"make a new token: flowkit token rotate --data {folder} --account {server.account} "
+            f"--save-profile {quote(name)}",
         )
     path = save_profile(name, server.url, server.account, secret)
     return f"  profile  {name!r} in {path}"

@@ -177,8 +177,8 @@ def _save_profile(name: str, server: Server) -> str:
         raise UsageError(
             f"the token of account {server.account!r} is kept only as a hash, so the profile "
             f"{name!r} cannot be written",
-            hint=f"make a new token: flowkit token rotate --data {folder} --account {server.account} "
-            f"--save-profile {quote(name)}",
+            hint=f"make a new token: flowkit token rotate --data {folder} "
+            f"--account {server.account} --save-profile {quote(name)}",
         )
     path = save_profile(name, server.url, server.account, secret)
     return f"  profile  {name!r} in {path}"

@@ -25,9 +25,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from flowkit.client.credentials import Token
 from flowkit.errors import DeadlineExceeded, PlatformError, ServerError, UsageError
 from flowkit.protocol.envelope import Request, Response
+from flowkit.server.answers import refusal
 from flowkit.server.app import App
 from flowkit.server.auth import ensure_account, hash_secret, mint_secret
-from flowkit.server.exchange import Application, refusal
+from flowkit.server.exchange import Application
 from flowkit.server.serve import clock_ms, open_data
 from flowkit.server.settings import Settings
 from flowkit.server.store.base import Account, Reader, Store, Writer

@@ -5,14 +5,17 @@ Source: protocol 3.2 (CORS, replay), 3.3 (envelope), 3.4 (errors), 3.6 (``pretty
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from flowkit.errors import PlatformError
 from flowkit.protocol.envelope import Response, failure, success
-from flowkit.server.call import Result
+
+if TYPE_CHECKING:
+    from flowkit.server.call import Result
 
 __all__ = ["HEADERS", "encoded", "envelope_of", "preflight", "refusal"]
 
@@ -54,12 +57,15 @@ def envelope_of(result: Result, notes: Sequence[str]) -> dict[str, Any]:
 
 
 def refusal(error: PlatformError, *, pretty: bool = False, allowed: Sequence[str] = ()) -> Response:
-    """The answer that a refusal becomes; it may carry ``Retry-After``, or ``Allow`` with a 405."""
+    """The answer that a refusal becomes, wherever it is made: by the application or by a shell.
+
+    It may carry ``Retry-After``, never too few seconds, or ``Allow`` with a 405.
+    """
     headers = dict(HEADERS)
     if allowed:
         headers["allow"] = _allow(allowed)
     if error.retry_after_s is not None:
-        headers["retry-after"] = str(max(1, round(error.retry_after_s)))
+        headers["retry-after"] = str(max(1, math.ceil(error.retry_after_s)))
     return Response(error.status, headers, encoded(failure(error), pretty=pretty))
 
 

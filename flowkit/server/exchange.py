@@ -8,20 +8,19 @@ Source: protocol 3.2 (gzip), 3.3 (envelope), 12 (bounds).
 
 from __future__ import annotations
 
-import json
 import logging
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from flowkit import green, limits
 from flowkit.errors import PlatformError, ServerError
-from flowkit.protocol.envelope import Request, Response, failure
+from flowkit.protocol.envelope import Request, Response
 from flowkit.server import message
+from flowkit.server.answers import refusal
 from flowkit.server.message import Head, Refused
 
-__all__ = ["Application", "Bounds", "answer", "refusal"]
+__all__ = ["Application", "Bounds", "answer"]
 
 _log = logging.getLogger(__name__)
 
@@ -106,14 +105,6 @@ def _packed(headers: Mapping[str, str], response: Response) -> Response:
             answered["content-encoding"] = "gzip"
             body = packed
     return Response(response.status, answered, body)
-
-
-def refusal(error: PlatformError) -> Response:
-    """A refusal in the envelope, readable for browsers of any origin."""
-    headers = {"content-type": "application/json", "access-control-allow-origin": "*"}
-    if error.retry_after_s is not None:
-        headers["retry-after"] = str(math.ceil(error.retry_after_s))
-    return Response(error.status, headers, json.dumps(failure(error)).encode())
 
 
 def _let_others_run(_count: int = 0) -> None:

@@ -35,7 +35,8 @@ import gevent.socket
 from flowkit import green, limits
 from flowkit.protocol.envelope import Request, Response
 from flowkit.server import message
-from flowkit.server.exchange import Application, Bounds, answer, refusal
+from flowkit.server.answers import refusal
+from flowkit.server.exchange import Application, Bounds, answer
 from flowkit.server.message import Head, Refused
 
 __all__ = ["Application", "Bounds", "HttpServer"]

@@ -14,7 +14,8 @@ from urllib.parse import parse_qsl
 from flowkit.errors import PlatformError
 from flowkit.protocol.envelope import Request, Response
 from flowkit.server import message
-from flowkit.server.exchange import Application, Bounds, answer, refusal
+from flowkit.server.answers import refusal
+from flowkit.server.exchange import Application, Bounds, answer
 from flowkit.server.message import Head, Refused
 
 __all__ = ["wsgi_app"]

@@ -8,7 +8,8 @@ from echo_app import Echo
 
 from flowkit.errors import TooManyRequests
 from flowkit.protocol.envelope import Request
-from flowkit.server.exchange import Bounds, answer, refusal
+from flowkit.server.answers import refusal
+from flowkit.server.exchange import Bounds, answer
 from flowkit.server.message import Head
 
 

@@ -233,7 +233,8 @@ def test_what_http_forbids_is_refused_in_the_envelope_and_the_connection_closed(
         "body": {},
     }
     assert len(said["head"]["errors"]) == 1
-    assert headers["content-type"] == "application/json"
+    assert headers["content-type"] == "application/json; charset=utf-8"
+    assert headers["x-request-replay"] == "1"
     assert headers["access-control-allow-origin"] == "*"
 
 

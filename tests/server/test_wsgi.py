@@ -102,7 +102,8 @@ def test_a_refusal_is_an_envelope(app, arguments, environ, status):
     got, headers, body = call(app, *arguments, **environ)
 
     assert got == json.loads(body)["head"]["status"] == status
-    assert headers["content-type"] == "application/json"
+    assert headers["content-type"] == "application/json; charset=utf-8"
+    assert headers["x-request-replay"] == "1"
     assert b"secret" not in body
 
 

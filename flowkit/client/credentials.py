@@ -223,7 +223,11 @@ def _read(path: Path) -> configparser.ConfigParser:
     """The file, if only its owner can open it. An error never shows a line of it: it holds
     secrets.
     """
-    with path.open(encoding="utf-8") as file:
+    try:
+        file = path.open(encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
+    with file:
         mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
         if mode & 0o077:
             raise SettingsError(

@@ -33,6 +33,7 @@ from flowkit.errors import (
     ConnectionLost,
     DeadlineExceeded,
     FlowKitError,
+    ProtocolError,
     SettingsError,
     TransportError,
 )
@@ -168,7 +169,7 @@ class RequestFunction:
 
         Raises:
             TransportError: for an ``OSError`` of the function (those of ``requests`` are), by its
-            kind.
+            kind; ``ProtocolError`` for something that is no answer.
         """
         extra = {"timeout": timeout_s, "allow_redirects": False, "verify": self._verify}
         try:
@@ -181,6 +182,8 @@ class RequestFunction:
             )
         except OSError as error:
             raise _failure(error) from error
+        if not hasattr(answer, "status_code"):
+            raise ProtocolError(f"the request function returned a {type(answer).__name__}")
         body = getattr(answer, "content", None)
         if body is None:
             body = answer.text

@@ -302,3 +302,12 @@ def test_connect_names_an_unknown_option_before_anything_else(monkeypatch):
 
     with pytest.raises(SettingsError, match="unknown option hots"):
         connect(hots="localhost")
+
+
+def test_a_profile_file_that_cannot_be_read_is_named(monkeypatch, tmp_path):
+    """The system's own error does not come through bare."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    profiles_path().mkdir(parents=True)
+
+    with pytest.raises(SettingsError, match=r"profiles\.ini cannot be read: Is a directory"):
+        find_profile("home")

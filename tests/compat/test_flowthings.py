@@ -203,6 +203,12 @@ def test_an_html_page_through_a_request_function_keeps_its_status():
     assert caught.value.status == 502
 
 
+def test_a_request_function_that_answers_with_nothing_is_told_so():
+    """A wrapper that forgets its ``return`` gets our error, not an AttributeError."""
+    with pytest.raises(FlowThingsError, match="returned a NoneType"):
+        API(CREDS, request=lambda method, url, headers, data: None).flow.find()
+
+
 def test_an_encoder_does_the_encoding():
     """``dumps`` for bodies and ``loads`` for answers; the json module stands for flowkit's own."""
 

@@ -17,7 +17,7 @@ from typing import Any, Self, overload
 
 from flowkit import green
 from flowkit.client.parallel import (
-    Call,
+    ParallelCall,
     calls_of,
     names_of,
     slots_of,
@@ -46,7 +46,7 @@ class Results(Sequence[Any]):
 
     __slots__ = ("_calls",)
 
-    def __init__(self, calls: Sequence[Call]) -> None:
+    def __init__(self, calls: Sequence[ParallelCall]) -> None:
         self._calls = tuple(calls)
 
     def __len__(self) -> int:
@@ -62,7 +62,7 @@ class Results(Sequence[Any]):
 
     def __iter__(self) -> Iterator[Any]:
         # No generator: that would be over after the first error.
-        return map(Call.value, self._calls)
+        return map(ParallelCall.value, self._calls)
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Results):
@@ -108,9 +108,9 @@ class AsyncCalls:
         self._api = api
         self._slots = slots_of(pool)
         self._lock = green.NativeLock()
-        self._queued: list[Call] = []
-        self._taken: list[Call] = []
-        self._blocks: list[list[Call]] = []
+        self._queued: list[ParallelCall] = []
+        self._taken: list[ParallelCall] = []
+        self._blocks: list[list[ParallelCall]] = []
 
     def __getattr__(self, name: str) -> Any:
         return calls_of(self._api, name, self._make)
@@ -125,7 +125,7 @@ class AsyncCalls:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
-        call = Call(told, method, args, kwargs, self._slots)
+        call = ParallelCall(told, method, args, kwargs, self._slots)
         start_here(call)
         with self._lock:
             self._queued.append(call)
@@ -158,7 +158,7 @@ class AsyncCalls:
             pairs.append((call.error() if error is not None else None, value))
         return pairs
 
-    def _batch(self) -> list[Call]:
+    def _batch(self) -> list[ParallelCall]:
         with self._lock:
             if self._queued:
                 self._taken, self._queued = self._queued, []
@@ -213,7 +213,7 @@ class LazyCalls:
         self._mode = Mode()
         self._slots = slots_of(pool)
         self._lock = green.NativeLock()
-        self._block: list[Call] | None = None
+        self._block: list[ParallelCall] | None = None
         # In a patched process no thread blocks its hub: there calls stay in the caller's.
         self._in_loop = not (green.eventlet_patched() or "socket" in green.patched())
 
@@ -230,7 +230,7 @@ class LazyCalls:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> GreenThunk:
-        call = Call(told, method, args, kwargs, self._slots)
+        call = ParallelCall(told, method, args, kwargs, self._slots)
         call.mode = self._mode
         (start_in_loop if self._in_loop else start_here)(call)
         if self._block is not None:
@@ -258,7 +258,7 @@ class LazyCalls:
         return f"<lazy calls of {self._api!r}>"
 
 
-def _end_block(calls: list[Call], *, failed: bool, in_loop: bool) -> None:
+def _end_block(calls: list[ParallelCall], *, failed: bool, in_loop: bool) -> None:
     """Wait for *calls*, or stop them if the block failed or the waiting is interrupted."""
     if failed:
         stop_all(calls, in_loop=in_loop)

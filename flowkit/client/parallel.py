@@ -33,8 +33,8 @@ from flowkit.client.thunk import UNKNOWN, Mode
 from flowkit.errors import Cancelled, UsageError
 
 __all__ = [
-    "Call",
     "Loop",
+    "ParallelCall",
     "ServiceCalls",
     "calls_of",
     "loop",
@@ -48,7 +48,7 @@ __all__ = [
 Method = Callable[..., Any]
 
 
-class Call:
+class ParallelCall:
     """One call under way: its outcome, and what an error says about it. The source of a thunk.
 
     Args:
@@ -194,7 +194,7 @@ loop = Loop()
 os.register_at_fork(after_in_child=loop.restart)
 
 
-def start_in_loop(call: Call) -> None:
+def start_in_loop(call: ParallelCall) -> None:
     """Begin *call* in the library's own thread."""
 
     def begin() -> None:
@@ -205,13 +205,13 @@ def start_in_loop(call: Call) -> None:
     loop.submit(begin)
 
 
-def start_here(call: Call) -> None:
+def start_here(call: ParallelCall) -> None:
     """Begin *call* in a green thread of the calling thread, which is ``call.task``."""
     call.task = green.spawn(call.answer)
     call.cell = call.task.cell  # so that a task killed from outside ends the call
 
 
-def stop_all(calls: list[Call], *, in_loop: bool) -> None:
+def stop_all(calls: list[ParallelCall], *, in_loop: bool) -> None:
     """Stop those of *calls* that have not ended, and wait until they have let go of the wire.
 
     Their outcome is ``Cancelled``. Waits at most ``limits.cancel_timeout_s``.
@@ -229,7 +229,7 @@ def stop_all(calls: list[Call], *, in_loop: bool) -> None:
     ended.wait(limits.cancel_timeout_s)
 
 
-def _end(calls: list[Call], ended: green.Cell[None]) -> None:
+def _end(calls: list[ParallelCall], ended: green.Cell[None]) -> None:
     tasks = [call.task for call in calls if call.task is not None]
     for task in tasks:
         task.kill(block=False)

@@ -40,6 +40,7 @@ from flowkit.query.nodes import (
 )
 from flowkit.query.pending import (
     has_placeholders,
+    is_a,
     keep,
     keep_all,
     keep_pattern,
@@ -76,10 +77,10 @@ def _kept_values(given: tuple[Any, ...], word: str) -> Any:
     if len(given) == 1 and pending(given[0]):
         return keep_all(given[0], word)
     listed: Any = given
-    if len(given) == 1 and not isinstance(given[0], Member) and normal.is_collection(given[0]):
+    if len(given) == 1 and not is_a(given[0], Member) and normal.is_collection(given[0]):
         listed = normal.collected(given[0], word=word)
     for value in listed:
-        if isinstance(value, Member):
+        if is_a(value, Member):
             raise Misread(
                 f".{word}({value}) compares with a member", hint=f"any_of(m == {value!r}, …)"
             )
@@ -242,6 +243,8 @@ class Member:
                 hint="WITHIN(5, 'KM', coords=(59.91, 10.75)) or WITHIN(5, 'KM', zip='11201')",
             )
         place = keep_place(coords) if zip is None else keep(zip, normal.zip_code)
+        if pending(unit):
+            raise FilterError("the unit of WITHIN must be known when the filter is built")
         return Within(path_of(self), keep(distance, normal.radius), normal.unit(unit), place)
 
     def __repr__(self) -> str:
@@ -264,6 +267,8 @@ mem: Final = Member()
 
 def path_of(member: object) -> Path:
     """The path of a member, or of a name that is split at its dots."""
+    if pending(member):
+        raise FilterError(f"{said(member)} names no member", hint=_NAMES_ARE_KNOWN)
     if isinstance(member, Member):
         path: Path = object.__getattribute__(member, "_Member__path")
         if not path:
@@ -274,8 +279,13 @@ def path_of(member: object) -> Path:
     raise FilterError(f"{said(member)} names no member", hint="write mem.name or 'name'")
 
 
+_NAMES_ARE_KNOWN: Final = "a name must be known when the filter is built"
+
+
 def _segments(key: object) -> Path:
     """What stands in the brackets of ``mem[…]`` as segments."""
+    if pending(key):
+        raise FilterError(f"mem[{said(key)}] names no member", hint=_NAMES_ARE_KNOWN)
     if isinstance(key, str):
         return normal.dotted(key)
     if isinstance(key, int) and not isinstance(key, bool):
@@ -285,20 +295,16 @@ def _segments(key: object) -> Path:
             raise FilterError(f"the index {said(key)} is beyond any array")
         return (str(int(key)),)
     if isinstance(key, tuple) and key:
-        return tuple(normal.text(k) if isinstance(k, str) else _segments(k)[0] for k in key)
-    late = pending(key) or (isinstance(key, tuple) and any(map(pending, key)))
-    raise FilterError(
-        f"mem[{said(key)}] names no member",
-        hint="a name must be known when the filter is built" if late else "mem['a'], mem.a[0]",
-    )
+        return tuple(normal.text(k) if is_a(k, str) else _segments(k)[0] for k in key)
+    raise FilterError(f"mem[{said(key)}] names no member", hint="mem['a'], mem.a[0]")
 
 
 def _compared(path: Path, op: str, value: object) -> Filter:
     if not path:
         raise FilterError("mem alone names no member", hint="write mem.name or mem['name']")
-    if isinstance(value, Member):
+    if is_a(value, Member):
         return MemberComparison(path, op, path_of(value))
-    if isinstance(value, (_BoundWord, Remainder, AgeTerm)):
+    if is_a(value, (_BoundWord, Remainder, AgeTerm)):
         raise Misread(f"{value!r} is no value to compare with")
     return Comparison(path, op, keep(value, normal.literal))
 
@@ -371,7 +377,7 @@ class AgeTerm:
         return self.__rule(">=", ms)
 
     def __rule(self, op: str, ms: object) -> Filter:
-        if isinstance(ms, Member):
+        if is_a(ms, Member):
             raise Misread(
                 f"{self!r} {op} {ms!r} compares with a member", hint="compare with a number"
             )
@@ -397,6 +403,8 @@ def EXISTS(member: Member | str) -> Filter:  # noqa: N802 - the platform's own w
 
 def HAS(type_name: str) -> Filter:  # noqa: N802 - the platform's own word
     """Some element, at any depth, has this data type (protocol 2.2)."""
+    if pending(type_name):
+        raise FilterError("the type of HAS must be known when the filter is built")
     return Has(normal.type_name(type_name))
 
 
@@ -442,12 +450,12 @@ _HALVES: Final = (Member, Remainder, AgeTerm, _BoundWord)
 
 def as_filter(value: object) -> Filter:
     """*value* if it is a filter; otherwise an error that says what it is and what to write."""
-    if isinstance(value, Filter):
-        return value
     if pending(value):
         raise FilterError(
             "a value that is not known yet cannot be a filter", hint="compare with it"
         )
+    if isinstance(value, Filter):
+        return value
     if isinstance(value, str):
         raise Misread(
             f"the text {said(value)} is not a filter",

@@ -3,7 +3,8 @@
 Rules:
 
 * a thunk is recognised by its type (``__flowkit_thunk__ = True`` on the class) and never touched:
-  no attribute, comparison, hash or truth of it is asked for;
+  no attribute, comparison, hash or truth of it is asked for, and no ``isinstance`` either, which
+  would ask for its ``__class__`` and wait;
 * a placeholder remembers the line that built it, and an error about its value names that line;
 * it also remembers the check that a plain value gets in its place; ``resolve`` runs that check.
 """
@@ -22,6 +23,7 @@ from flowkit.query.nodes import And, Filter, Not, Or, Placeholder
 
 __all__ = [
     "has_placeholders",
+    "is_a",
     "keep",
     "keep_all",
     "keep_pattern",
@@ -34,6 +36,11 @@ __all__ = [
 def pending(value: object) -> bool:
     """Whether *value* is a thunk."""
     return getattr(type(value), "__flowkit_thunk__", False) is True
+
+
+def is_a(value: object, kind: type | tuple[type, ...]) -> bool:
+    """``isinstance`` for what may be a thunk: by its type alone, so that nothing waits."""
+    return issubclass(type(value), kind)
 
 
 def keep(value: Any, check: Callable[[Any], Any]) -> Any:

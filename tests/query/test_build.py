@@ -14,7 +14,7 @@ import pytest
 
 from flowkit import limits
 from flowkit.errors import FilterError, LimitError
-from flowkit.query import (  # noqa: F401 - HAS: used by the written cases
+from flowkit.query import (
     AGE,
     EXISTS,
     HAS,
@@ -72,6 +72,7 @@ class Untouchable:
 
     __getattr__ = __eq__ = __bool__ = __iter__ = __len__ = __str__ = __hash__ = _touched
     __index__ = __float__ = __int__ = __getitem__ = __contains__ = __setattr__ = _touched
+    __class__ = property(_touched)  # what isinstance asks for, as of a real thunk
 
 
 def unwrap(thunk):
@@ -471,11 +472,16 @@ def test_names_and_filters_cannot_come_later():
     """Only values may be unknown."""
     for attempt in (
         lambda: mem[Untouchable("a")],
+        lambda: mem["a", Untouchable("b")],
         lambda: EXISTS(Untouchable("a")),
+        lambda: AGE(Untouchable("a")),
+        lambda: HAS(Untouchable("date")),
+        lambda: mem.a.WITHIN(5, Untouchable("KM"), (1, 2)),
+        lambda: (mem.a == 1) & Untouchable(mem.a == 1),
         lambda: mem.a.re("x", Untouchable("i")),
         lambda: all_of(Untouchable(mem.a == 1)),
     ):
-        with pytest.raises(FilterError):
+        with pytest.raises(FilterError, match="known"):
             attempt()
 
 

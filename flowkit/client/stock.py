@@ -164,6 +164,9 @@ def _translated(error: Exception, url: str, deadline: Deadline) -> TransportErro
     """Our error for one of requests', urllib3's or the system's."""
     where = url.split("/", 3)[2].rpartition("@")[2]
     chain = list(_causes(error))
+    kinds = (requests.exceptions.ProxyError, requests.exceptions.InvalidProxyURL)
+    if _has(chain, *kinds):
+        where += " through the proxy"
     if _has(  # first: some versions call a refused connection a timeout of connecting
         chain,
         urllib3.exceptions.NewConnectionError,

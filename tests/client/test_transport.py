@@ -642,6 +642,17 @@ def test_a_proxy_of_the_environment_is_used(serve, monkeypatch):
     assert proxy.asked[0].target == "http://platform.invalid" + GET.target
     direct.send(GET, timeout_s=5)
     assert (len(server.asked), len(proxy.asked)) == (1, 1)
+
+
+def test_a_proxy_that_is_down_is_told_apart_from_the_server(monkeypatch, unused_port):
+    """The error says that it was the proxy, and shows no password of its address."""
+    monkeypatch.setenv("HTTP_PROXY", f"http://nora:hush@127.0.0.1:{unused_port}")
+
+    with pytest.raises(
+        ConnectError, match=r"platform\.invalid through the proxy.*refused"
+    ) as caught:
+        HttpTransport("http://platform.invalid").send(GET, timeout_s=5)
+    assert "hush" not in str(caught.value)
     through.close()
     direct.close()
 

@@ -29,9 +29,10 @@ from flowkit.server.answers import refusal
 from flowkit.server.app import App
 from flowkit.server.auth import ensure_account, hash_secret, mint_secret
 from flowkit.server.exchange import Application
-from flowkit.server.serve import clock_ms, open_data
+from flowkit.server.serve import open_data
 from flowkit.server.settings import Settings
 from flowkit.server.store.base import Account, Reader, Store, Writer
+from flowkit.server.store.sqlite import clock_ms
 
 if TYPE_CHECKING:
     from flowkit.client.api import API

@@ -17,7 +17,6 @@ import ipaddress
 import os
 import resource
 import signal
-import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
@@ -32,18 +31,13 @@ from flowkit.server.exchange import Bounds
 from flowkit.server.http import HttpServer
 from flowkit.server.settings import Settings
 from flowkit.server.store.base import Store
-from flowkit.server.store.sqlite import open_store
+from flowkit.server.store.sqlite import clock_ms, open_store
 
-__all__ = ["Server", "bounds_of", "clock_ms", "open_data", "serve"]
+__all__ = ["Server", "bounds_of", "open_data", "serve"]
 
 Say = Callable[[str], object]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-def clock_ms() -> int:
-    """Now, in milliseconds since 1970-01-01 UTC."""
-    return time.time_ns() // 1_000_000
 
 
 def open_data(settings: Settings, clock: Callable[[], int] = clock_ms) -> Store:

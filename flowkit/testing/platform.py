@@ -16,7 +16,8 @@ from flowkit.client.api import API
 from flowkit.embedded import AppTransport, EmbeddedPlatform
 from flowkit.server.exchange import Bounds
 from flowkit.server.http import HttpServer
-from flowkit.server.serve import bounds_of, clock_ms
+from flowkit.server.serve import bounds_of
+from flowkit.server.store.sqlite import clock_ms
 
 __all__ = ["Platform"]
 

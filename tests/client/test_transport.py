@@ -642,6 +642,8 @@ def test_a_proxy_of_the_environment_is_used(serve, monkeypatch):
     assert proxy.asked[0].target == "http://platform.invalid" + GET.target
     direct.send(GET, timeout_s=5)
     assert (len(server.asked), len(proxy.asked)) == (1, 1)
+    through.close()
+    direct.close()
 
 
 def test_a_proxy_that_is_down_is_told_apart_from_the_server(monkeypatch, unused_port):
@@ -653,8 +655,6 @@ def test_a_proxy_that_is_down_is_told_apart_from_the_server(monkeypatch, unused_
     ) as caught:
         HttpTransport("http://platform.invalid").send(GET, timeout_s=5)
     assert "hush" not in str(caught.value)
-    through.close()
-    direct.close()
 
 
 def test_netrc_is_read_once(serve, monkeypatch, tmp_path):

@@ -77,7 +77,7 @@ def _kept_values(given: tuple[Any, ...], word: str) -> Any:
     if len(given) == 1 and pending(given[0]):
         return keep_all(given[0], word)
     listed: Any = given
-    if len(given) == 1 and not is_a(given[0], Member) and normal.is_collection(given[0]):
+    if len(given) == 1 and normal.is_collection(given[0]):
         listed = normal.collected(given[0], word=word)
     for value in listed:
         if is_a(value, Member):
@@ -437,8 +437,8 @@ def any_of(*filters: object) -> Filter:
 
 
 def _operands(given: tuple[object, ...], word: str) -> list[Filter]:
-    if len(given) == 1 and not pending(given[0]) and not isinstance(given[0], _HALVES):
-        given = tuple(normal.collected(given[0])) if normal.is_collection(given[0]) else given
+    if len(given) == 1 and not pending(given[0]) and normal.is_collection(given[0]):
+        given = tuple(normal.collected(given[0]))
     if not given:
         raise FilterError(f"{word}() of no filter has no meaning", hint="give at least one")
     return [as_filter(one) for one in given]
@@ -471,4 +471,7 @@ def as_filter(value: object) -> Filter:
             f"{value!r} alone is not a filter",
             hint=f"compare it, or ask EXISTS(m); {PARENTHESES}",
         )
-    raise Misread(f"{said(value)} is not a filter", hint=PARENTHESES)
+    raise Misread(
+        f"{said(value)} is not a filter",
+        hint="leave it out" if value is None else PARENTHESES,
+    )

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -75,6 +76,7 @@ class AppTransport:
     def __init__(self, app: Application, *, on_close: Callable[[], object] | None = None) -> None:
         self._app: Application | None = app
         self._on_close = on_close
+        self._process = os.getpid()
 
     def send(self, request: Request, *, timeout_s: float) -> Response:
         """The application's answer, whatever its status.
@@ -83,12 +85,17 @@ class AppTransport:
         query may run ``limits.query_timeout_s``): there is no network that could be slow.
 
         Raises:
-            UsageError: the transport is closed.
+            UsageError: the transport is closed, or a forked process uses it.
             DeadlineExceeded: *timeout_s* is up before anything was done.
         """
         app = self._app
         if app is None:
             raise UsageError("this API is closed", hint="make a new one with embedded()")
+        if os.getpid() != self._process:
+            raise UsageError(
+                "a platform in process stays with the process that opened it, and this is its fork",
+                hint="open one with a folder of its own here, or reach one server from both",
+            )
         if timeout_s <= 0:
             raise DeadlineExceeded("the time was up before the request was made")
         try:
@@ -154,6 +161,7 @@ class EmbeddedPlatform:
         self.app = App(self.store, self.settings, clock_ms=clock)
         self.token = Token(account, secret)
         self._temporary = temporary
+        self._process = os.getpid()
         self.is_closed = False
         # Not on garbage collection, which may run in the store's own threads: they would wait for
         # themselves.
@@ -162,12 +170,15 @@ class EmbeddedPlatform:
     def close(self) -> None:
         """Close the store; a temporary folder is removed. May be called twice.
 
-        The interpreter's end closes it, too, if nobody has.
+        The interpreter's end closes it, too, if nobody has. In a forked process nothing is closed:
+        folder and threads are those of its parent.
         """
         if self.is_closed:
             return
         self.is_closed = True
         atexit.unregister(self.close)
+        if os.getpid() != self._process:
+            return
         self.app.close()
         if self._temporary:
             _remove(self.folder)

@@ -171,6 +171,33 @@ def test_a_call_without_time_is_not_made():
     assert transport.send(Request("GET", ()), timeout_s=1).status == 200
 
 
+@pytest.mark.slow
+def test_a_fork_is_refused_and_leaves_the_platform_alone():
+    """A forked child has none of the threads: it is told so at once, and its end closes nothing."""
+    script = """if True:
+        import os, sys, warnings, flowkit
+        warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 on: of a fork beside threads
+        api = flowkit.embedded()
+        flow = api.flow.create({"path": "/flowkit/a"})
+        child = os.fork()
+        if not child:
+            try:
+                api.flow.find()
+            except flowkit.UsageError as error:
+                print(error, flush=True)
+            sys.exit(0)
+        os.waitpid(child, 0)
+        print(api.drop(flow["id"]).create({"elems": {"a": 1}})["elems"])
+        """
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=30
+    )
+    refused, *after = done.stdout.splitlines()
+
+    assert (after, done.stderr) == (["{'a': 1}"], "")
+    assert "this is its fork" in refused
+
+
 @pytest.mark.parametrize("wanted", ["flowkit.embedded()", "import flowkit.testing"])
 @pytest.mark.parametrize("missing", ["apsw", "orjson"])
 def test_without_the_extra_the_error_says_how_to_get_it(wanted, missing):

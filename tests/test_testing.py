@@ -77,6 +77,14 @@ def test_a_platform_is_gone_when_it_is_closed():
     over_http.close()
 
 
+def test_a_closed_platform_says_so():
+    """No server is started on what is closed."""
+    platform = Platform()
+    platform.close()
+    with pytest.raises(UsageError, match="platform is closed"):
+        platform.connect()
+
+
 def test_the_server_can_be_stopped_and_started_again(platform):
     """stop_serving ends HTTP alone; the next url is a fresh server on the same data."""
     flow = platform.api.flow.create({"path": "/test/stopped"})

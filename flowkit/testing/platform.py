@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from flowkit.client.api import API
 from flowkit.embedded import AppTransport, EmbeddedPlatform
+from flowkit.errors import UsageError
 from flowkit.server.exchange import Bounds
 from flowkit.server.http import HttpServer
 from flowkit.server.serve import bounds_of
@@ -67,7 +68,13 @@ class Platform:
         Args:
             host, port: where to listen; port 0 takes a free one.
             bounds: time-outs and sizes other than the usual ones.
+
+        Raises:
+            UsageError: the platform is closed.
+            OSError: the address cannot be had.
         """
+        if self._platform.is_closed:
+            raise UsageError("this platform is closed", hint="make a new one with Platform()")
         if self._http is None:
             settings = self._platform.settings
             self._http = HttpServer(self.app, host, port, bounds=bounds or bounds_of(settings))

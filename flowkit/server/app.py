@@ -127,7 +127,7 @@ class App:
             return self._write(ready, pretty)
 
         def job(reader: Reader) -> Result:
-            return ready.work(reader, _authorised(reader, ready))
+            return ready.work(reader, _authorised(reader, ready.match, ready.call))
 
         result = self.store.read(job, timeout_s=self.settings.query_timeout_s)
         body = encoded(envelope_of(result, ready.call.notes), pretty=pretty)
@@ -136,9 +136,14 @@ class App:
         return Response(result.status, HEADERS, body)
 
     def _prepare(self, request: Request, params: Mapping[str, Any]) -> _Prepared:
-        """Everything that needs no store. A fault waits until the credential has been looked at."""
+        """Everything that needs no store. A fault waits until the credential has been looked at.
+
+        A large body is the exception: it is read only once that has been done.
+        """
         match = resolve(request.method, request.segments)
         call = self._call(request, match, params)
+        if len(request.body) >= limits.body_aside_bytes_min:  # not read for just anybody
+            self.store.read(lambda reader: _authorised(reader, match, call))
         try:
             _check_size(request.body, match, self.settings)
             request_id = _request_id(call) if match.route.writes else None
@@ -181,7 +186,7 @@ class App:
         request_id = ready.request_id
 
         def job(writer: Writer) -> tuple[int, bytes]:
-            who = _authorised(writer, ready)
+            who = _authorised(writer, ready.match, ready.call)
             name = who.account.name
             given = writer.answer(name, request_id) if request_id else None
             if given is not None:
@@ -253,10 +258,10 @@ def _too_long(bytes_max: int) -> BadRequest:
     return BadRequest(f"body: is larger than {bytes_max} bytes", status=413)
 
 
-def _authorised(reader: Reader, ready: _Prepared) -> Credential:
+def _authorised(reader: Reader, match: Match, call: Call) -> Credential:
     """The credential of the request, which must be that of the account in the address."""
-    headers = ready.call.request.headers
-    account = ready.match.account
+    headers = call.request.headers
+    account = match.account
     who = authenticate(reader, headers.get("x-auth-token"), account)
     if headers.get("x-auth-account", account) != account:
         raise Forbidden("X-Auth-Account: is not the account in the address")

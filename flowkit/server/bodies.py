@@ -21,8 +21,10 @@ from flowkit.errors import BadRequest
 
 __all__ = ["read_json"]
 
-_LONG_NUMBER = re.compile(rb"[0-9]{19}")
+_LONG_NUMBER = re.compile(rb"[0-9]{19,}")
 """Nineteen digits in a row: the shortest run that may be a whole number beyond 64 bits."""
+
+_LARGEST = str(limits.integer_max).encode()
 
 _TOO_DEEP = f"body: is nested more than {limits.elems_depth_max} levels deep"
 
@@ -53,9 +55,16 @@ def read_json(body: bytes, *, entries_apart: bool = False) -> Any:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:
         return _read_slowly(body, entries_apart)
-    if _is_deep(body, value) or _LONG_NUMBER.search(body):
+    if _is_deep(body, value) or _may_be_too_long(body):
         return _read_slowly(body, entries_apart)
     return value
+
+
+def _may_be_too_long(body: bytes) -> bool:
+    """Whether some digits may be a number beyond 64 bits; times in ns, also of 19, are not."""
+    return any(
+        len(digits) > len(_LARGEST) or digits > _LARGEST for digits in _LONG_NUMBER.findall(body)
+    )
 
 
 def _is_deep(body: bytes, value: Any) -> bool:
@@ -122,26 +131,38 @@ def _constant(name: str) -> _Refused:
 
 
 def _faults(value: Any, most: int = 20) -> list[str]:
-    """One sentence for each thing that may not stand in *value*, naming its member."""
+    """One sentence for each thing that may not stand in *value*, naming its member; as in the text.
+
+    What is pending is a map or list with its place and level, or a sentence about one of its
+    entries: a stack of them all would be slow to fill.
+    """
     faults: list[str] = []
-    pending: list[tuple[str, Any, int]] = [("", value, 1)]
+    pending: list[tuple[str, Any, int]] = [("", [value], 0)]
     while pending and len(faults) < most:
-        place, entry, level = pending.pop()
-        if isinstance(entry, dict | list) and level > limits.elems_depth_max:
+        place, holder, level = pending.pop()
+        if type(holder) is str:
+            faults.append(holder)
+            continue
+        if level > limits.elems_depth_max:
             return [_TOO_DEEP]
-        if isinstance(entry, _Refused):
-            faults.append(f"{_short(place)}: {entry.why}")
-        elif isinstance(entry, str) and not _encodable(entry):
-            faults.append(f"{_short(place)}: holds half of a surrogate pair")
-        elif isinstance(entry, dict):
-            if not all(_encodable(name) for name in entry):
-                faults.append(f"{_short(place)}: a name holds half of a surrogate pair")
-            inner = [(f"{place}.{name}", part, level + 1) for name, part in entry.items()]
-            pending.extend(reversed(inner))
-        elif isinstance(entry, list):
-            inner = [(f"{place}.{at}", part, level + 1) for at, part in enumerate(entry)]
-            pending.extend(reversed(inner))
+        inside: list[tuple[str, Any, int]] = []
+        for name, entry in holder.items() if type(holder) is dict else enumerate(holder):
+            kind = type(entry)
+            if type(name) is str and not _encodable(name):
+                inside.append(("", f"{_short(place)}: a name holds half of a surrogate pair", 0))
+            if kind is dict or kind is list:
+                inside.append((f"{place}.{name}" if level else "", entry, level + 1))
+            elif kind is _Refused:
+                inside.append(("", f"{_named(place, name, level)}: {entry.why}", 0))
+            elif kind is str and not _encodable(entry):
+                sentence = f"{_named(place, name, level)}: holds half of a surrogate pair"
+                inside.append(("", sentence, 0))
+        pending.extend(reversed(inside))
     return faults
+
+
+def _named(place: str, name: object, level: int) -> str:
+    return _short(f"{place}.{name}" if level else "")
 
 
 def _short(place: str) -> str:
@@ -151,6 +172,8 @@ def _short(place: str) -> str:
 
 
 def _encodable(text: str) -> bool:
+    if text.isascii():
+        return True
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:

@@ -4,6 +4,7 @@ import gzip
 import json
 import logging
 import threading
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,7 +14,9 @@ from flowkit import limits
 from flowkit.errors import TooManyRequests
 from flowkit.green import spawn
 from flowkit.protocol.envelope import NOT_LOCATED, Request
+from flowkit.server import call
 from flowkit.server.auth import NO_CREDENTIAL
+from flowkit.server.bodies import read_json
 from flowkit.server.routes import ROUTES
 from tests.server.visitor import Visitor, visiting
 
@@ -80,6 +83,25 @@ def test_without_the_right_token_everything_is_403(nora, bob, flow):
             refused = stranger.ask(method, target, body)
             assert (refused.status, refused.errors) == (403, [NO_CREDENTIAL])
     assert nora.ask("GET", "/flow").body == [flow]
+
+
+def test_a_large_body_is_not_read_for_just_anybody(nora, flow, monkeypatch):
+    """Without a good token it is 403 before anything is parsed; with one the fault is told."""
+    read = []
+
+    def reading(body, **how):
+        read.append(body)
+        return read_json(body, **how)
+
+    monkeypatch.setattr(call, "read_json", reading)
+    body = b"[" * limits.body_aside_bytes_min
+    target = f"/drop/{flow['id']}"
+    stranger = replace(nora, token="wrong")
+
+    assert stranger.ask("POST", target, body).status == 403
+    assert stranger.ask("POST", target, b"[" + b"{}," * limits.body_aside_bytes_min).status == 403
+    assert read == []
+    assert nora.ask("POST", target, body).errors == ["body: is nested more than 100 levels deep"]
 
 
 def test_the_account_header_must_agree_with_the_address(nora):

@@ -69,9 +69,28 @@ def test_what_cannot_be_stored_is_refused_in_one_sentence(body, sentence):
 def test_every_fault_has_a_sentence_of_its_own():
     """Two bad members, two sentences, in the order of the text."""
     with pytest.raises(BadRequest) as caught:
-        read_json(b'{"a": NaN, "b": {"c": 1e999}}')
+        read_json(b'{"a": NaN, "b": {"c": 1e999}, "d": "\\ud800", "e": [NaN]}')
 
-    assert caught.value.errors == ["a: NaN is not a JSON number", "b.c: the number is too large"]
+    assert caught.value.errors == [
+        "a: NaN is not a JSON number",
+        "b.c: the number is too large",
+        "d: holds half of a surrogate pair",
+        "e.0: NaN is not a JSON number",
+    ]
+
+
+def test_entries_of_an_array_can_be_judged_apart():
+    """A bad one is the error in its place; levels count from the entry; the rest is as it is."""
+    deep = b"[" * 100 + b"]" * 100
+    good, bad, whole = read_json(b'[%s, {"a": NaN}, 5]' % deep, entries_apart=True)
+
+    assert (len(good), whole) == (1, 5)
+    assert isinstance(bad, BadRequest)
+    assert bad.errors == ["a: NaN is not a JSON number"]
+    with pytest.raises(BadRequest, match="100 levels"):
+        read_json(b"[%s]" % deep)
+    with pytest.raises(BadRequest, match="a: NaN"):
+        read_json(b'{"a": NaN}', entries_apart=True)
 
 
 def test_depth_is_counted_even_where_the_brackets_are_many():

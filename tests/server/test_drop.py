@@ -214,7 +214,9 @@ def test_updating_many_drops_is_all_or_nothing(nora, flow):
     changes = {one["id"]: {"elems": {"n": 10}}, two["id"]: {"elems": {"n": 20}}}
 
     assert nora.ask("MPUT", target, changes | {GONE: {"elems": {}}}).status == 404
-    assert nora.ask("MPUT", target, changes | {two["id"]: {"path": "/nora/y"}}).status == 400
+    elsewhere = changes | {two["id"]: {"path": "/nora/y"}}
+    assert nora.ask("MPUT", target, elsewhere).status == 400
+    assert nora.ask("MPUT", target, elsewhere | {GONE: {}}).status == 404, "the objects come first"
     assert nora.ask("GET", f"{target}/{one['id']}").body == one
     changed = nora.ask("MPUT", target, changes)
     assert {key: drop["elems"]["n"] for key, drop in changed.body.items()} == {

@@ -316,8 +316,10 @@ def pattern(given: object, given_flags: object = "") -> tuple[str, str]:
                 f"the compiled pattern {shown(given.pattern)} has flags of its own",
                 hint="give them to re.compile()",
             )
-        given_flags = re.RegexFlag(given.flags)
+        given_flags = flags(re.RegexFlag(given.flags))
         given = given.pattern
+        if "i" in given_flags and isinstance(given, str) and not given.isascii():
+            given_flags += "u"  # Python's own i knows all letters
     if not isinstance(given, str):
         raise FilterError(
             f"a pattern is text, not {shown(given)}",

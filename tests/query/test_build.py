@@ -468,6 +468,13 @@ def test_what_a_pickle_made_known_is_taken_as_it_is():
     assert resolve(Comparison(("a",), "==", Placeholder(1, "x", literal)), unwrap) == (mem.a == 1)
 
 
+def test_a_compiled_pattern_ignores_the_case_of_the_letters_that_python_ignores_it_of():
+    """re.I knows all of Unicode; i alone only ASCII."""
+    assert mem.a.re(re.compile("É", re.IGNORECASE)) == mem.a.re("É", "iu")
+    assert mem.a.re(re.compile("e", re.IGNORECASE)) == mem.a.re("e", "i")
+    assert mem.a.re(re.compile("É")) == mem.a.re("É")
+
+
 def test_an_error_of_unwrapping_comes_through_unchanged():
     """What the thunk raises is the caller's to see."""
 

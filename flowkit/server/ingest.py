@@ -159,7 +159,11 @@ def _settle(writer: Writer, _who: Credential, arrival: Arrival) -> None:
 
 
 def _admit(_writer: Writer, who: Credential, arrival: Arrival) -> None:
-    """The flow's own filter decides about the drop as it will stand."""
+    """The flow's own filter decides about the drop with what the caller changes.
+
+    What the server counts on (``version``, the date and author of an edit) is as before the write;
+    a drop that replaces by ``fhash`` is judged as a new one.
+    """
     flow = _located(arrival)
     text = flow.doc.get("filter")
     if not text:

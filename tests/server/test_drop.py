@@ -279,7 +279,8 @@ def test_find_takes_every_parameter(nora, flow):
 
 def test_only_shows_the_same_parts_in_find_read_and_mget(nora, flow):
     """One meaning of ``only`` for every route, bare element names and ways into lists included."""
-    made = nora.drop(flow, temp=1, stats={"a": 1, "b": 2}, rows=[{"x": 1, "y": 2}, {"x": 3}])
+    rows = [{"x": 1, "y": 2}, 7, [{"x": 9}], {"x": 3}]
+    made = nora.drop(flow, temp=1, stats={"a": 1, "b": 2}, rows=rows)
     query = "only=temp,elems.stats.b,elems.rows.x"
     expected = {
         "id": made["id"],

@@ -66,12 +66,8 @@ class FlowDrops(Service):
         """Write a drop; returns it as stored. With an ``fhash`` that the flow holds it replaces
         that one.
         """
-        if not isinstance(model, Mapping):
-            raise UsageError(
-                f"a drop is a mapping, not a {type(model).__name__}", hint="several: create_many(…)"
-            )
         place, extra = self._find_place()
-        return self._api.call("POST", place, params, {**model, **extra})
+        return self._api.call("POST", place, params, {**_as_drop(model), **extra})
 
     @verb
     def create_many(
@@ -207,10 +203,7 @@ class Drops:
         """Write a drop into the flow that it names by ``path`` or ``flowId``; returns it as
         stored.
         """
-        if not isinstance(model, Mapping):
-            raise UsageError(
-                f"a drop is a mapping, not a {type(model).__name__}", hint="several: create_many(…)"
-            )
+        model = _as_drop(model)
         flow = model.get("flowId") or model.get("path")
         if not flow:
             raise UsageError("the drop names no flow", hint="give it a path, or api.drop(flow)")
@@ -244,13 +237,19 @@ def _flow_place(flow: Any) -> tuple[str | None, str | None]:
     return None, path
 
 
+def _as_drop(model: Any) -> Mapping[str, Any]:
+    if not isinstance(model, Mapping):
+        raise UsageError(
+            f"a drop is a mapping, not a {type(model).__name__}",
+            hint="{'elems': …}; several go to create_many",
+        )
+    return model
+
+
 def _listed(models: Any) -> list[Mapping[str, Any]]:
     if isinstance(models, str | Mapping) or not isinstance(models, Iterable):
         raise UsageError("create_many takes a list of drops", hint="create(model) writes one")
-    entries = list(models)
-    for entry in entries:
-        if not isinstance(entry, Mapping):
-            raise UsageError(f"a drop is a mapping, not a {type(entry).__name__}")
+    entries = [_as_drop(model) for model in models]
     if len(entries) > limits.array_create_entries_max:
         raise LimitError(
             "the array create",

@@ -33,6 +33,7 @@ CONCURRENT = "client/test_concurrent.py::"
 THUNK = "client/test_thunk.py::"
 COMPAT = "compat/test_flowthings.py::"
 EXPORTS = "test_exports.py::"
+TOGETHER = "together/test_parallel_calls.py::"
 SEEN = HERE + "test_what_was_seen_is_not_seen_any_more"
 
 ABSENT = {
@@ -184,6 +185,7 @@ ABSENT = {
     57: [
         CONCURRENT + "test_a_plain_script_needs_no_patching_and_no_hub",
         CONCURRENT + "test_a_patched_process_works_the_same",
+        TOGETHER + "test_in_a_process_that_eventlet_patched_both_kinds_of_calls_work",
     ],
     58: [
         CONCURRENT + "test_a_failed_call_raises_at_its_place_and_the_rest_stays",

@@ -110,7 +110,8 @@ class Filter:
     ``Filter.parse(text)`` reads it back and ``Filter.parse(str(f)) == f`` always holds.
     """
 
-    __slots__ = ()
+    __slots__ = ("_hash",)
+    _hash: int
 
     rank: ClassVar[int] = RANKS["rule"]
 
@@ -196,7 +197,13 @@ class Filter:
         return self is other or (type(self) is type(other) and self._key() == other._key())
 
     def __hash__(self) -> int:
-        return hash(self._key())
+        # Kept, for the caches of functions and texts: a list of thousands of values is hashed once.
+        try:
+            return self._hash
+        except AttributeError:
+            found = hash(self._key())
+            object.__setattr__(self, "_hash", found)
+            return found
 
     def _key(self) -> tuple[object, ...]:
         """The structure with the type of each literal; equal keys, equal filters."""

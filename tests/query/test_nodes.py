@@ -22,6 +22,18 @@ def test_copies_are_equal(made):
         assert hash(twin) == hash(made)
 
 
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_kept_hash_stays_in_its_process(protocol):
+    """Texts hash differently in every process, so a copy makes its own hash."""
+    made = (mem.a == "x") & mem.b.IN("y", 1)
+    once = hash(made)
+
+    assert hash(made) == once
+    for twin in (pickle.loads(pickle.dumps(made, protocol)), copy.copy(made), copy.deepcopy(made)):
+        assert not hasattr(twin, "_hash")
+        assert hash(twin) == once
+
+
 @given(strategies.filters(), strategies.filters())
 def test_filters_are_equal_exactly_when_their_texts_are(one, other):
     """Equality of structure and of text are the same."""

@@ -163,7 +163,7 @@ class LimitError(UsageError):
     """
 
     def __init__(self, what: str, *, size: float, limit: float, unit: str) -> None:
-        super().__init__(f"{what} is {size:g} {unit}, the limit is {limit:g} {unit}")
+        super().__init__(f"{what} is {size:.15g} {unit}, the limit is {limit:.15g} {unit}")
         self.what = what
         self.size = size
         self.limit = limit

@@ -175,7 +175,7 @@ def values(given: Collection[Any]) -> tuple[Literal, ...]:
 def too_many_values(size: int) -> LimitError:
     """The error for *size* values in lists."""
     return LimitError(
-        "the IN and CONTAINS lists of the filter",
+        "the sum of the IN and CONTAINS lists",
         size=size,
         limit=limits.filter_values_max,
         unit="values",

@@ -114,6 +114,8 @@ def test_size_is_bounded():
     """Characters, rules and values have their bounds."""
     with pytest.raises(LimitError, match="characters"):
         parse("a == '" + "x" * limits.filter_text_chars_max + "'")
+    with pytest.raises(LimitError, match="filter is 2000001 characters, the limit is 65536"):
+        parse("x" * 2_000_001)
     with pytest.raises(LimitError, match="rules"):
         parse(" && ".join(["a == 1"] * (limits.filter_rules_max + 1)))
     with pytest.raises(LimitError, match="values"):

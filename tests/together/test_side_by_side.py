@@ -156,3 +156,34 @@ def test_one_request_id_sent_at_once_is_done_once(nora):
     stored = nora.ask("GET", f"/drop/{flow['id']}").body
     assert answers == {(201, drop["id"]) for drop in stored}
     assert len(stored) == 1
+
+
+@pytest.mark.slow
+def test_a_query_that_runs_into_its_deadline_holds_up_no_writer(tmp_path):
+    """400 in words after the time that it may take; writes asked for meanwhile are long done."""
+    far = " || ".join(f"location WITHIN {m} M OF [{m % 90}, {m % 180}]" for m in range(1, 300))
+    with visiting(tmp_path / "data", query_timeout_s=0.5) as (nora, _):
+        flow = nora.flow("/nora/wide", capacity=10_000)
+        place = {"lat": 45.5, "lon": 45.5}
+        made = nora.ask("POST", f"/drop/{flow['id']}", [{"elems": {}, "location": place}] * 10_000)
+        assert made.status == 201
+        over = threading.Event()
+
+        def ask() -> Any:
+            try:
+                override = {"x-http-method-override": "GET"}
+                query = {"filter": f"NOT ({far})", "sort": "n", "limit": 10_000}
+                return nora.ask("POST", f"/drop/{flow['id']}", query, headers=override)
+            finally:
+                over.set()
+
+        def write() -> bool:
+            for number in range(3):
+                nora.drop(flow, n=number)
+            return not over.is_set()
+
+        refused, was_first = side_by_side(ask, write)
+
+    assert refused.status == 400
+    assert refused.errors[0].startswith("The query took longer than 0.5 s and was ended")
+    assert was_first

@@ -422,6 +422,8 @@ def test_many_objects_by_id_have_the_same_bound(tmp_path):
         refused = nora.ask("MGET", "/drop", [{"flowId": each} for each in ids])
         assert refused.errors == ["The answer is larger than 0 MiB: use only or limit"]
         assert nora.ask("POST", "/flow", {"path": "/nora/d"}).status == 201
+        for n in range(10):
+            assert nora.ask("PUT", f"{target}/{drops[0]}", {"fhash": str(n)}).status == 200
 
 
 def test_a_compressed_body_is_the_shells_business(nora):

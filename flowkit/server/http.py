@@ -13,7 +13,7 @@ Rules of this module:
 Why no library: the design page has the figures of pywsgi, h11 and httptools, and what each of them
 lets through. Gevent's sockets stay.
 
-Source: protocol 3.1 to 3.4; the issue, section 4, last point.
+Source: protocol 3.1 to 3.4.
 """
 
 from __future__ import annotations

@@ -149,8 +149,8 @@ def _ended_by_signals() -> Iterator[None]:
 
 def _wait_for_signal() -> None:
     with suppress(SystemExit):
-        while True:
-            signal.pause()
+        while True:  # not for ever: a signal just before the sleep does not end it
+            time.sleep(1)
 
 
 def _line(event: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ import ipaddress
 import os
 import resource
 import signal
+import socket
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
@@ -24,7 +25,6 @@ from typing import Any, Self
 from flowkit import limits
 from flowkit._version import __version__
 from flowkit.errors import SettingsError
-from flowkit.green import NativeQueue
 from flowkit.server.app import App
 from flowkit.server.auth import check_account_name, ensure_account
 from flowkit.server.exchange import Bounds
@@ -125,15 +125,20 @@ class Server:
         *ready* is called once signals are heeded and requests answered; an error of it ends the
         run at once.
         """
-        events: Any = NativeQueue()
-        before = {number: signal.signal(number, _putting(events)) for number in _SIGNALS}
+        # A handler runs once the main thread is awake, and a signal just before it falls asleep
+        # does not wake it. The byte that Python writes at each signal cannot be missed.
+        told, tell = socket.socketpair()
+        tell.setblocking(False)
+        before = {number: signal.signal(number, _heed) for number in _SIGNALS}
+        woken = signal.set_wakeup_fd(tell.fileno(), warn_on_full_buffer=False)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)  # whoever started it may hold them
         try:
-            self._http.on_stopped(lambda: events.put(None))
+            self._http.on_stopped(lambda: _wake(tell))
             self.start()
             ready()
-            while events.get() is not None:
-                self._http.begin_stop()  # asked for a second time, it waits for nothing
+            while (number := told.recv(1)[0]) != 0:
+                if number in _SIGNALS:
+                    self._http.begin_stop()  # asked for a second time, it waits for nothing
                 if self._http.is_stopping_at_once:
                     _restore(before)
         except BaseException:
@@ -141,7 +146,10 @@ class Server:
             raise
         finally:
             self._close()
+            signal.set_wakeup_fd(woken)
             _restore(before)
+            tell.close()
+            told.close()
 
     def _close(self) -> None:
         self._closed = True
@@ -249,13 +257,13 @@ def _listening(app: App, settings: Settings, bounds: Bounds) -> HttpServer:
         ) from error
 
 
-def _putting(events: Any) -> Callable[[int, object], None]:
-    """A signal handler that only puts the number into a queue, which is safe at any moment."""
+def _heed(_number: int, _frame: object) -> None:
+    """The handler of a signal that is only waited for."""
 
-    def handler(number: int, _frame: object) -> None:
-        events.put(number)
 
-    return handler
+def _wake(tell: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # nobody waits any more
+        tell.send(b"\0")
 
 
 def _restore(handlers: dict[signal.Signals, Any]) -> None:

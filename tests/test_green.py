@@ -318,6 +318,21 @@ def test_a_deadline_counts_down_and_says_what_was_late():
         green.Deadline(0, "the walk").left_s()
 
 
+def test_a_native_thread_is_seen_by_debuggers_and_coverage():
+    """The trace function for new threads holds for native ones, too."""
+    seen = []
+    done = green.Cell()
+    before = threading.gettrace()
+    threading.settrace(lambda frame, _event, _argument: seen.append(frame.f_code.co_name))
+    try:
+        green.start_thread(done.set, 1, name="traced")
+        done.get(timeout_s=10)
+    finally:
+        threading.settrace(before)
+
+    assert "set" in seen
+
+
 def test_an_error_in_a_native_thread_is_logged_with_its_name(caplog):
     """It ends the thread and is not lost."""
     ended = threading.Event()

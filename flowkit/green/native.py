@@ -5,6 +5,7 @@ from __future__ import annotations
 import _queue
 import logging
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -95,6 +96,9 @@ def start_thread(function: Callable[..., object], *args: object, name: str | Non
     """
 
     def run() -> None:
+        trace = threading.gettrace()  # as threading does, so that debuggers and coverage see it
+        if trace is not None:
+            sys.settrace(trace)
         try:
             function(*args)
         except SystemExit:

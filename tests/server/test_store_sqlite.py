@@ -244,9 +244,9 @@ def test_old_answers_are_swept(store, folder, clock):
     """Answers beyond the window leave the file with a later write."""
     store.write(lambda w: w.keep_answer("nora", "r1", 201, b"{}"))
     clock.ms += int(limits.replay_window_s * 1000)
-    store.write(lambda w: w.keep_answer("nora", "r2", 201, b"{}"))
+    store.write(lambda w: w.keep_answer("nora", "r2", 201, b'{"n": 2}'))
 
-    assert rows(folder, "SELECT request_id FROM answer") == [("r2",)]
+    assert rows(folder, "SELECT body FROM answer") == [(b'{"n": 2}',)]
 
 
 def test_a_full_disk_fails_the_write_and_nothing_else(store, folder):

@@ -24,6 +24,7 @@ from flowkit.server.store.rows import (
     DROP_COLUMNS,
     FLOW_COLUMNS,
     IDENTITY_COLUMNS,
+    answer_name,
     drop_from_row,
     flow_from_row,
     identity_from_row,
@@ -187,9 +188,8 @@ class Reading:
         """Status and body of the answer already given to that request, within the replay window."""
         since = self._house.clock_ms() - int(limits.replay_window_s * 1000)
         found = self._one(
-            "SELECT status, body FROM answer WHERE account = ? AND request_id = ? AND at > ?",
-            account,
-            request_id,
+            "SELECT status, body FROM answer WHERE name = ? AND at > ?",
+            answer_name(account, request_id),
             since,
         )
         return (found[0], found[1]) if found else None

@@ -5,6 +5,7 @@ parsing. Unset members are NULL and stay out of documents (protocol 1.2)."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ __all__ = [
     "FLOW_MEMBERS",
     "IDENTITY_COLUMNS",
     "IDENTITY_MEMBERS",
+    "answer_name",
     "drop_from_row",
     "drop_values",
     "flow_from_row",
@@ -145,3 +147,8 @@ def drop_values(drop: StoredDrop) -> tuple[Any, ...]:
 
 def _blob(value: Any) -> bytes | None:
     return None if value is None else apsw.jsonb_encode(value)
+
+
+def answer_name(account: str, request_id: str) -> bytes:
+    """The name under which a kept answer stands: 16 bytes, whatever the length of its parts."""
+    return hashlib.blake2b(f"{account} {request_id}".encode(), digest_size=16).digest()

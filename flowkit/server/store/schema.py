@@ -75,10 +75,12 @@ TABLES = (
     """CREATE TABLE epoch (
         flow INTEGER NOT NULL, name TEXT NOT NULL, first_seq INTEGER NOT NULL,
         PRIMARY KEY (flow, first_seq)) WITHOUT ROWID""",
+    # In the order of writing, so that the bodies of one commit share pages; names are random, and
+    # an index of their digests alone stays small.
     """CREATE TABLE answer (
-        account TEXT NOT NULL, request_id TEXT NOT NULL, at INTEGER NOT NULL,
-        status INTEGER NOT NULL, body BLOB NOT NULL,
-        PRIMARY KEY (account, request_id)) WITHOUT ROWID""",
+        key INTEGER PRIMARY KEY, name BLOB NOT NULL, at INTEGER NOT NULL,
+        status INTEGER NOT NULL, body BLOB NOT NULL)""",
+    "CREATE UNIQUE INDEX answer_by_name ON answer (name)",
     "CREATE INDEX answer_by_at ON answer (at)",
 )
 

@@ -17,7 +17,13 @@ from flowkit.server.ids import Ids
 from flowkit.server.store.base import Account, Found, StoredFlow, Writer, Written
 from flowkit.server.store.changes import Changes, Ledger
 from flowkit.server.store.reading import House, Reading, Show
-from flowkit.server.store.rows import FLOW_COLUMNS, FLOW_MEMBERS, IDENTITY_MEMBERS, flow_from_row
+from flowkit.server.store.rows import (
+    FLOW_COLUMNS,
+    FLOW_MEMBERS,
+    IDENTITY_MEMBERS,
+    answer_name,
+    flow_from_row,
+)
 from flowkit.server.store.schema import get_meta, set_meta
 from flowkit.server.store.workers import BatchLost
 
@@ -244,9 +250,8 @@ class Writing(Reading):
     def keep_answer(self, account: str, request_id: str, status: int, body: bytes) -> None:
         """Remember an answer for the replay window, in the commit of what it answers."""
         self._connection.execute(
-            "INSERT OR REPLACE INTO answer (account, request_id, at, status, body)"
-            " VALUES (?, ?, ?, ?, ?)",
-            (account, request_id, self._house.clock_ms(), status, body),
+            "INSERT OR REPLACE INTO answer (name, at, status, body) VALUES (?, ?, ?, ?)",
+            (answer_name(account, request_id), self._house.clock_ms(), status, body),
         )
 
     def find(self, plan: Plan, show: Show | None = None) -> Found:

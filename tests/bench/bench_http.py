@@ -288,8 +288,12 @@ def verdict(port: int, request: str) -> str:
     return line.split(b" ")[1].decode() if line else "closed"
 
 
+METHODS_NEEDED = ("MGET", "MPUT")
+"""Methods of the protocol that no registry has; the answer has to be 200."""
+
+
 def main() -> None:
-    """Both tables."""
+    """Requests per second, what is let through, and what is refused though the protocol has it."""
     running = {name: start(script) for name, script in SERVERS.items()}
     try:
         print("requests per second   " + "".join(f"{name:>20}" for name in running))
@@ -304,6 +308,11 @@ def main() -> None:
         for words, request in ODD_REQUESTS.items():
             cells = "".join(f"{verdict(port, request):>20}" for _process, port in running.values())
             print(f"{words:<39}{cells}")
+        print("\nmethod of the protocol (200: taken)")
+        for method in METHODS_NEEDED:
+            request = f"{method} /a HTTP/1.1\r\n{HEADERS}Content-Length: 2\r\n\r\n[]"
+            cells = "".join(f"{verdict(port, request):>20}" for _process, port in running.values())
+            print(f"{method:<39}{cells}")
     finally:
         for process, _port in running.values():
             process.kill()

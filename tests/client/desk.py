@@ -22,6 +22,7 @@ class Desk:
             self.under_way = self.most = 0
             self.seen = []
             self.doors = {}
+            self.crowds = {}
 
     def __call__(self, room):
         """The same service in a room."""
@@ -33,6 +34,7 @@ class Desk:
         whole = self.whole
         whole.under_way += 1
         whole.most = max(whole.most, whole.under_way)
+        self.crowd(whole.under_way).set(None)
         try:
             green.sleep(0)
             yield
@@ -42,6 +44,10 @@ class Desk:
     def door(self, name):
         """The cell that a held call waits for."""
         return self.whole.doors.setdefault(name, green.Cell())
+
+    def crowd(self, number):
+        """The cell that is set once *number* calls are on the wire."""
+        return self.whole.crowds.setdefault(number, green.Cell())
 
     def give(self, value=None, **params):
         """Answers *value*."""

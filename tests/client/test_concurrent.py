@@ -242,9 +242,11 @@ def test_the_bound_counts_calls_on_the_wire(kind, api):
     calls = kind(api, 4)
     green.spawn(int).get()
     with switches() as seen:
-        made = [calls.desk.give(n) for n in range(50)]
+        made = [calls.desk.hold("gate", n) for n in range(50)]
 
     assert seen == []
+    assert api.desk.crowd(4).wait(10)
+    api.desk.door("gate").set(None)
     assert list(range(50)) == [value_of(one) for one in made]
     assert api.desk.most == 4
 
@@ -252,8 +254,11 @@ def test_the_bound_counts_calls_on_the_wire(kind, api):
 def test_without_a_pool_the_default_bounds(kind, api):
     """limits.requests_in_flight_default (defect 61)."""
     calls = kind(api)
-    for made in [calls.desk.give(n) for n in range(100)]:
-        value_of(made)
+    made = [calls.desk.hold("gate") for _ in range(100)]
+    assert api.desk.crowd(limits.requests_in_flight_default).wait(10)
+    api.desk.door("gate").set(None)
+    for one in made:
+        value_of(one)
 
     assert limits.requests_in_flight_default == api.desk.most
 
@@ -272,8 +277,11 @@ class GreenPool:
 def test_a_pool_gives_the_bound(kind, api, pool, most):
     """A number, gevent's Pool or eventlet's GreenPool; a pool without a size bounds nothing."""
     calls = kind(api, pool)
-    for made in [calls.desk.give(n) for n in range(60)]:
-        value_of(made)
+    made = [calls.desk.hold("gate") for _ in range(60)]
+    assert api.desk.crowd(most).wait(10)
+    api.desk.door("gate").set(None)
+    for one in made:
+        value_of(one)
 
     assert most == api.desk.most
 
@@ -282,8 +290,11 @@ def test_one_pool_is_one_bound(api):
     """Two sets of calls that were given the same pool share it."""
     pool = gevent.pool.Pool(3)
     one, other = LazyCalls(api, pool), LazyCalls(api, pool)
-    for made in [calls.desk.give(1) for _ in range(20) for calls in (one, other)]:
-        made.wait()
+    made = [calls.desk.hold("gate") for _ in range(20) for calls in (one, other)]
+    assert api.desk.crowd(3).wait(10)
+    api.desk.door("gate").set(None)
+    for each in made:
+        each.wait()
 
     assert api.desk.most == 3
 

@@ -344,20 +344,23 @@ def _strings(value: Any) -> Iterator[str]:
 
 
 def distance_km(lat: Any, lon: Any, centre: tuple[float, float]) -> float:
-    """The great circle between two places in degrees (4.5.11); infinite if one is no place."""
+    """The great circle between two places in degrees (4.5.11); infinite if one is no place.
+
+    Beyond 90 degrees of latitude or 180 of longitude there is no place, as for a Drop's own
+    ``location`` (2.4).
+    """
     if not is_number(lat) or not is_number(lon):
         return math.inf
-    try:
-        here, there = math.radians(lat), math.radians(centre[0])
-        chord = (
-            math.sin((there - here) / 2) ** 2
-            + math.cos(here)
-            * math.cos(there)
-            * math.sin((math.radians(centre[1]) - math.radians(lon)) / 2) ** 2
-        )
-    except (OverflowError, ValueError):  # a number beyond a double, or infinite
+    if not (-90 <= lat <= 90 and -180 <= lon <= 180):
         return math.inf
-    return 2 * EARTH_RADIUS_KM * math.asin(min(math.sqrt(chord), 1.0))  # nan stays nan
+    here, there = math.radians(lat), math.radians(centre[0])
+    chord = (
+        math.sin((there - here) / 2) ** 2
+        + math.cos(here)
+        * math.cos(there)
+        * math.sin((math.radians(centre[1]) - math.radians(lon)) / 2) ** 2
+    )
+    return 2 * EARTH_RADIUS_KM * math.asin(min(math.sqrt(chord), 1.0))
 
 
 def near(lat: Any, lon: Any, centre: tuple[float, float], radius_km: float) -> bool:

@@ -84,6 +84,7 @@ PLACES = (
     (59.91, 10.75), (0, 0), (60, 11), (-90, 0), (0.5, -180), (59.9, 10.7),
     (-33.9, 151.2), (90, 180),
 )
+NO_PLACES = ((90.5, 0), (0, 180.5), (9007199254740992.0, 1), (-1e300, 0), (1, -2**62))
 MEMBERS = (
     ("creationDate",), ("lastEditDate",), ("version",), ("fhash",), ("path",), ("id",), ("flowId",),
     ("location",), ("location", "lat"), ("location", "specifiers", "city"), ("elems",),
@@ -131,7 +132,7 @@ class Draw:
         if depth and at < 0.36:
             return self.map(depth - 1)
         if depth and at < 0.42:
-            lat, lon = self.one(PLACES)
+            lat, lon = self.one(PLACES + NO_PLACES)
             return self.one(({"lat": lat, "lon": lon}, [lat, lon], {"lat": "x", "lon": lon}))
         return self.scalar()
 

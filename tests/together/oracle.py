@@ -145,7 +145,9 @@ class Oracle:
         kilometres = {"MILES": 1.609344, "KM": 1.0, "M": 0.001}[node.unit] * node.distance
         for end in self.reached(node.path):
             pair = [end.get("lat"), end.get("lon")] if isinstance(end, dict) else end
-            if isinstance(pair, list) and len(pair) == 2 and {*map(kind, pair)} == {"number"}:
+            if not isinstance(pair, list) or len(pair) != 2 or {*map(kind, pair)} != {"number"}:
+                continue
+            if abs(pair[0]) <= 90 and abs(pair[1]) <= 180:
                 away = distance_km(*pair, *place)
                 # Within a metre of the circle rounding decides, and any answer is right.
                 if away < kilometres - 0.001:

@@ -28,9 +28,9 @@ from typing import Any
 from flowkit import limits
 from flowkit.errors import FilterError, LimitError
 from flowkit.query.dialect import translate
-from flowkit.query.nodes import REGEX_FLAGS, Filter, Matches, Placeholder, Regex
+from flowkit.query.nodes import REGEX_FLAGS
 
-__all__ = ["Pattern", "check", "compile", "search"]
+__all__ = ["Pattern", "compile", "search"]
 
 
 _PLAIN = re.compile(r"[\w \-,;:'\"<>=~!@%&/]*")
@@ -106,17 +106,6 @@ def compile(pattern: str, flags: str = "") -> Pattern:  # noqa: A001 - the verb 
         return Pattern(source, plain)
     translated, size = translate(pattern, flags)
     return Pattern(source, _finder(translated, source), limits.regex_work_max // max(size, 1))
-
-
-def check(filter: Filter) -> None:  # noqa: A002 - the word of the language
-    """Compile every pattern of *filter*, so that a bad one is refused when it is sent or stored.
-
-    Raises:
-        FilterError, LimitError: as ``compile``.
-    """
-    for node in filter.walk():
-        if isinstance(node, (Regex, Matches)) and not isinstance(node.pattern, Placeholder):
-            compile(node.pattern, node.flags)
 
 
 def _plain_finder(pattern: str, flags: str) -> Callable[[bytes], bool] | None:

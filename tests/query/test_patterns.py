@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from flowkit import limits
 from flowkit.errors import FilterError, LimitError
 from flowkit.query import Filter, any_of, mem, patterns
+from flowkit.query.match import predicate
 from flowkit.query.parse import parse
 
 FOUND = [
@@ -225,12 +226,12 @@ def test_a_quoted_text_finds_itself(text):
     assert not patterns.search(compiled, text + "x")
 
 
-def test_check_refuses_a_filter_with_a_bad_pattern():
-    """A server checks a filter when it is sent or stored; every pattern inside is compiled."""
-    patterns.check(parse("a =~ /b/ && NOT (MATCHES /c/ || b == 1)"))
+def test_a_filter_with_a_bad_pattern_is_refused_before_it_is_asked():
+    """Compiling a filter, as a server does when one is sent or stored, compiles every pattern."""
+    predicate(parse("a =~ /b/ && NOT (MATCHES /c/ || b == 1)"))
 
     with pytest.raises(FilterError, match="look-ahead"):
-        patterns.check(parse("a =~ /b/ && NOT (MATCHES /(?=c)/ || b == 1)"))
+        predicate(parse("a =~ /b/ && NOT (MATCHES /(?=c)/ || b == 1)"))
 
 
 def test_without_the_engine_the_way_out_is_named(monkeypatch):

@@ -220,3 +220,78 @@ connections_max_default = 256
 
 cancel_timeout_s = 5.0
 """Seconds that stopping parallel calls waits for them to let go of their connections."""
+
+objects_max = 10_000
+"""Most objects of one kind (tracks, tokens, shares, groups, devices, tasks) of one account."""
+
+grant_paths_max = 100
+"""Most paths in one Token or Share."""
+
+group_members_max = 1_000
+"""Most members of one Group."""
+
+track_destinations_max = 100
+"""Most destinations of one Track."""
+
+track_hops_max = 16
+"""Tracks that a Drop may come through; then it is stored and runs no further ones (protocol 6.5)."""
+
+track_batch_deliveries_max = 500
+"""Most Drops that one Track takes in one commit."""
+
+track_backlog_max = 100_000
+"""Most Drops that wait for the Tracks of one Flow; beyond it the oldest are skipped, and counted."""
+
+track_outputs_max = 1_000
+"""Most Drops that one run of a script may return."""
+
+script_time_s = 5.0
+"""Seconds that one run of a script may take (protocol 6.3)."""
+
+script_memory_bytes = 64 * 1024 * 1024
+"""Memory that one run of a script may take (protocol 6.3)."""
+
+script_chars_max = 262_144
+"""Longest script."""
+
+script_processes_max = 4
+"""Child processes that run scripts side by side; a hung script occupies one until its time is up."""
+
+backtest_drops_max = 10_000
+"""Most Drops of a Flow's history that one backtest runs through."""
+
+aggregate_rows_max = 100_000
+"""Most rows of one aggregation."""
+
+aggregate_selectors_max = 100
+"""Most entries in each of output, groupBy, rules and sorts of an aggregation."""
+
+task_periodicity_ms_min = 60_000
+"""Shortest period of a task (protocol 7.5)."""
+
+task_timeout_s = 30.0
+"""Seconds that the request of a task may take; then its status is TIMEOUT (protocol 7.5)."""
+
+task_jitter = 0.05
+"""Part of its period by which the runs of a task are spread, so that not all start at once."""
+
+task_drops_max = 10_000
+"""Most Drops that one run of a task may write."""
+
+lease_duration_s = 15.0
+"""Seconds that a runner of tasks holds its lease; it prolongs it after a third of that."""
+
+outgoing_bytes_max = 16 * 1024 * 1024
+"""Largest answer that a task or script fetches from elsewhere, unpacked."""
+
+outgoing_redirects_max = 5
+"""Redirects that one fetch follows; each target is checked like the first."""
+
+outgoing_timeout_s = 30.0
+"""Seconds that one fetch of a script may take; its own time counts on."""
+
+inbox_capacity = 1_000
+"""Notifications that an account's :inbox keeps (protocol 1.13)."""
+
+reports_capacity = 1_000
+"""Reports that the flow of a task keeps (protocol 1.13)."""

@@ -20,6 +20,7 @@ from flowkit.errors import SettingsError
 __all__ = ["Settings"]
 
 _LEVELS = ("FULL", "NORMAL", "OFF")
+_LOG_FORMATS = ("text", "json")
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 
@@ -39,6 +40,17 @@ class Settings:
         body_array_bytes_max: largest body of an array create in bytes, also after gunzip.
         answer_bytes_max: largest answer in bytes.
         zip_lookup: whether ``WITHIN … ZIP=`` may use the table of the package ``zipcodes``.
+        keep_token_strings: whether the string of a Token can be read again later, as clients of the
+            protocol expect; then it stands in the database. Without it only its hash does.
+        strict_scripts: refuse a Track with ``js`` when scripts cannot run here (extra ``js``);
+            otherwise it is stored and each skipped run is reported.
+        run_tasks: whether this server runs tasks and MQTT connections.
+        allow_hosts: host names and addresses, separated by commas, that tasks and scripts may reach
+            although they are loopback, link-local or private.
+        rate_limit_per_s: requests a second that each credential may make; 0: no limit.
+        rate_limit_burst: requests that it may make at once; 0: two seconds' worth.
+        log_format: ``text`` or ``json``.
+        access_log: whether every request is logged.
     """
 
     data: Path = Path("flowkit-data")
@@ -51,12 +63,27 @@ class Settings:
     body_array_bytes_max: int = limits.body_array_bytes_max
     answer_bytes_max: int = limits.answer_bytes_max
     zip_lookup: bool = True
+    keep_token_strings: bool = True
+    strict_scripts: bool = False
+    run_tasks: bool = True
+    allow_hosts: str = ""
+    rate_limit_per_s: float = 0.0
+    rate_limit_burst: int = 0
+    log_format: str = "text"
+    access_log: bool = False
 
     def __post_init__(self) -> None:
         if self.synchronous not in _LEVELS:
             raise SettingsError(
                 f"synchronous is {self.synchronous!r}", hint=f"one of {', '.join(_LEVELS)}"
             )
+        if self.log_format not in _LOG_FORMATS:
+            raise SettingsError(
+                f"log_format is {self.log_format!r}", hint=f"one of {', '.join(_LOG_FORMATS)}"
+            )
+        for name in ("rate_limit_per_s", "rate_limit_burst"):
+            if getattr(self, name) < 0:
+                raise SettingsError(f"{name} is {getattr(self, name)}", hint="0 or more")
         if not 0 <= self.port <= 65_535:
             raise SettingsError(f"port is {self.port}", hint="from 0 to 65535")
         for name in ("query_timeout_s", "body_bytes_max", "body_array_bytes_max"):

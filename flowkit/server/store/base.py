@@ -25,11 +25,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Account",
+    "Commit",
+    "Delivery",
     "Found",
     "Reader",
+    "Secret",
     "Store",
     "StoredDrop",
     "StoredFlow",
+    "StoredObject",
+    "TrackState",
     "Written",
     "Writer",
 ]
@@ -43,6 +48,43 @@ class Account:
 
     name: str
     identity_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """What a secret stands for.
+
+    Attributes:
+        account: whose it is.
+        object_id: the Token that it belongs to; None for the master token.
+        expires_at: when it stops working, in ms since 1970 UTC; None for never.
+    """
+
+    account: Account
+    object_id: str | None = None
+    expires_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object that is neither Flow, Drop nor Identity: a track, group, token, share, device, task.
+
+    Attributes:
+        kind: the name of its resource (``protocol/resources.py``).
+        account: whose it is.
+        doc: the members shown to users, ``id`` and dates among them, as they were last written.
+        state: what only the server knows of it (an ETag, a password); never shown.
+    """
+
+    kind: str
+    account: str
+    doc: dict[str, Any]
+    state: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """The id."""
+        return str(self.doc["id"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +158,53 @@ class Written:
 
 
 @dataclass(frozen=True, slots=True)
+class Delivery:
+    """A drop that waits for the Tracks of its flow.
+
+    Attributes:
+        place: its number in the line of its source; numbers rise in the order of commit.
+        drop: the drop as it was written.
+        hops: how many Tracks it has come through (6.5).
+    """
+
+    place: int
+    drop: StoredDrop
+    hops: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrackState:
+    """How far a Track has come, and what went wrong on the way.
+
+    Attributes:
+        place: everything up to this delivery has been dealt with.
+        failures: deliveries that failed, ever.
+        skipped: deliveries that were forgotten because the Track was too far behind, ever.
+        last_failure: one sentence about the newest of either, None for none yet.
+        last_failure_at: when that was, in ms since 1970 UTC.
+    """
+
+    place: int
+    failures: int = 0
+    skipped: int = 0
+    last_failure: str | None = None
+    last_failure_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What one commit changed, for those who act on it.
+
+    Attributes:
+        sources: paths of flows whose Tracks have new deliveries.
+        kinds: resources of which objects were created, changed or deleted.
+    """
+
+    sources: frozenset[str]
+    kinds: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """The answer to a find: the matching objects in order, and where they were read.
 
@@ -141,8 +230,14 @@ class Reader(Protocol):
     def account(self, name: str) -> Account | None:
         """The account of that name."""
 
-    def credential(self, secret_hash: bytes) -> Account | None:
-        """The account whose master token has that hash."""
+    def accounts(self) -> list[Account]:
+        """Every account, oldest first."""
+
+    def account_of(self, identity_id: str) -> Account | None:
+        """The account that an identity owns."""
+
+    def credential(self, secret_hash: bytes) -> Secret | None:
+        """What the secret with that hash stands for, expired or not."""
 
     def identity(self, identity_id: str) -> dict[str, Any] | None:
         """An Identity's members, without secrets."""
@@ -165,6 +260,33 @@ class Reader(Protocol):
         Given *show*, each object is what that makes of it, encoded at once: a large answer is then
         held as its text alone, and only what is shown counts against the bound.
         """
+
+    def object(self, kind: str, object_id: str) -> StoredObject | None:
+        """The object of that kind with that id."""
+
+    def objects(self, kind: str, *, account: str | None = None) -> list[StoredObject]:
+        """The objects of a kind, oldest first: those of one account, or all."""
+
+    def groups_of(self, identity_id: str) -> list[str]:
+        """The ids of the groups that an identity is a member of, whoever made them."""
+
+    def shares_to(self, identity_id: str) -> list[StoredObject]:
+        """The shares issued to an identity or to a group that it is in, expired ones included."""
+
+    def tracks_from(self, path: str) -> list[StoredObject]:
+        """The enabled tracks whose source is that path, in the order of their creation."""
+
+    def track_state(self, track_id: str) -> TrackState:
+        """How far a track has come."""
+
+    def deliveries(self, track: StoredObject, limit: int) -> list[Delivery]:
+        """The drops that wait for *track*, oldest first, at most *limit*."""
+
+    def waiting_tracks(self) -> list[str]:
+        """The ids of enabled tracks for which drops wait; what a start asks for."""
+
+    def statistics(self, kind: str, object_id: str, since: int, until: int) -> dict[int, int]:
+        """Counts by hour (hours since 1970 UTC), from *since* up to, not including, *until*."""
 
     def answer(self, account: str, request_id: str) -> tuple[int, bytes] | None:
         """Status and body of the answer already given to that request, within the replay window."""
@@ -224,6 +346,58 @@ class Writer(Reader, Protocol):
     def clear(self, flow: StoredFlow, *, forget: bool = False) -> int:
         """Delete every drop, oldest first, each with a number of its own; how many there were."""
 
+    def delete_account(self, name: str) -> None:
+        """Remove an account with everything in its namespace and all that it made."""
+
+    def create_credential(
+        self, secret_hash: bytes, account: str, object_id: str, expires_at: int | None
+    ) -> None:
+        """The secret of a Token; it goes with the object of that id."""
+
+    def create_object(
+        self,
+        kind: str,
+        account: str,
+        members: Mapping[str, Any],
+        *,
+        creator: str,
+        state: Mapping[str, Any] | None = None,
+    ) -> StoredObject:
+        """A new object with a new id; raises ``BadRequest`` when the account has too many."""
+
+    def update_object(
+        self,
+        found: StoredObject,
+        changes: Mapping[str, Any],
+        *,
+        editor: str | None,
+        state: Mapping[str, Any] | None = None,
+    ) -> StoredObject:
+        """Change members (None unsets); *state* None keeps the state.
+
+        With *editor* None the server itself keeps the object up to date: no edit is noted.
+        """
+
+    def delete_object(self, found: StoredObject) -> None:
+        """Remove an object, with its secret, its place or whatever else hangs on it."""
+
+    def route(self, flow: StoredFlow, drop: StoredDrop, *, hops: int) -> None:
+        """Let *drop* wait for every enabled track of its flow, if there is any."""
+
+    def settle_track(
+        self, track: StoredObject, place: int, *, failures: int = 0, last_failure: str | None = None
+    ) -> None:
+        """Everything up to *place* has been dealt with; drops that nobody waits for any more go."""
+
+    def count(self, kind: str, object_id: str, times: int = 1) -> None:
+        """Count something for the statistics (10), in the commit of what is counted."""
+
+    def take_lease(self, name: str, holder: str, duration_ms: int) -> bool:
+        """Take or prolong a lease; False while another holder has it."""
+
+    def release_lease(self, name: str, holder: str) -> None:
+        """Give a lease back, if *holder* has it."""
+
     def keep_answer(self, account: str, request_id: str, status: int, body: bytes) -> None:
         """Remember an answer for the replay window, in the commit of what it answers."""
 
@@ -238,6 +412,18 @@ class Store(Protocol):
         """Run *job* on the writer; returns once what it wrote will survive power loss.
 
         A job must not call ``write`` itself: there is one writer, and it would wait for itself.
+        """
+
+    def count_later(self, kind: str, object_id: str) -> None:
+        """Count something that no write goes with; stored with the next commit, within a second.
+
+        Never waits.
+        """
+
+    def on_commit(self, told: Callable[[Commit], None]) -> None:
+        """Call *told* after each commit that changed anything it speaks of.
+
+        On the writer's thread, before the writers of the commit are answered: *told* must not wait.
         """
 
     def close(self) -> None:

@@ -17,6 +17,7 @@ from flowkit.errors import BadRequest, NotFound
 from flowkit.protocol.envelope import NOT_LOCATED
 from flowkit.server.call import Handler
 from flowkit.server.handlers import batch, drop, flow, identity
+from flowkit.server.handlers.verbs import Noun, handlers_of
 
 __all__ = ["ROUTES", "Match", "Route", "methods_at", "resolve"]
 
@@ -55,15 +56,24 @@ class Route:
         return self.params | EVERYWHERE
 
 
+def _crud(noun: Noun) -> tuple[Route, ...]:
+    """The rows of a resource with the verbs that all have."""
+    return tuple(
+        Route(
+            method,
+            noun.resource.route + rest,
+            handler,
+            writes=method not in ("GET", "MGET"),
+            params=_CRUD_PARAMS.get((method, rest), frozenset()),
+        )
+        for (method, rest), handler in handlers_of(noun).items()
+    )
+
+
+_CRUD_PARAMS = {("GET", ""): FIND, ("MGET", ""): READ, ("GET", "/{id}"): READ}
+
 ROUTES: Sequence[Route] = (
-    Route("GET", "flow", flow.find, params=FIND),
-    Route("MGET", "flow", flow.read_many, params=READ),
-    Route("POST", "flow", flow.create, writes=True),
-    Route("MPUT", "flow", flow.update_many, writes=True),
-    Route("GET", "flow/{id}", flow.read, params=READ),
-    Route("PUT", "flow/{id}", flow.update, writes=True),
-    Route("DELETE", "flow/{id}", flow.delete, writes=True),
-    Route("PUT", "flow/{id}/{member}", flow.update_member, writes=True),
+    *_crud(flow.FLOW),
     Route("GET", "drop", drop.find_by_path, params=FIND | DROPS | {"path"}),
     Route("MGET", "drop", drop.find_in_flows, params=FIND | DROPS),
     Route("POST", "drop", drop.create, writes=True, params=DROPS | READ, array=True),
@@ -76,22 +86,17 @@ ROUTES: Sequence[Route] = (
     Route("PUT", "drop/{flow}/{id}", drop.update, writes=True, params=DROPS | READ),
     Route("DELETE", "drop/{flow}/{id}", drop.delete, writes=True, params=FORGET),
     Route("PUT", "drop/{flow}/{id}/{member}", drop.update_member, writes=True, params=DROPS),
-    Route("GET", "identity", identity.find, params=FIND),
-    Route("MGET", "identity", identity.read_many, params=READ),
-    Route("POST", "identity", identity.refuse),
-    Route("MPUT", "identity", identity.update_many, writes=True),
-    Route("GET", "identity/{id}", identity.read, params=READ),
-    Route("PUT", "identity/{id}", identity.update, writes=True),
-    Route("DELETE", "identity/{id}", identity.refuse),
-    Route("PUT", "identity/{id}/{member}", identity.update_member, writes=True),
+    *_crud(identity.IDENTITY),
     Route("POST", "batch", batch.run),
 )
 """Every route of this server."""
 
-_BY_SHAPE: dict[tuple[str, int], dict[str, Route]] = {}
+_BY_SHAPE: dict[tuple[str, int], dict[str, list[tuple[list[str], Route]]]] = {}
 for _route in ROUTES:
     _parts = _route.pattern.split("/")
-    _BY_SHAPE.setdefault((_parts[0], len(_parts)), {})[_route.method] = _route
+    _BY_SHAPE.setdefault((_parts[0], len(_parts)), {}).setdefault(_route.method, []).append(
+        (_parts, _route)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,15 +128,22 @@ def resolve(method: str, segments: Sequence[str]) -> Match:
     by_method = _BY_SHAPE.get((rest[0], len(rest))) if major else None
     if by_method is None or major is None:
         raise NotFound(NOT_LOCATED)
-    route = by_method.get(method)
-    if route is None:
+    found = by_method.get(method)
+    if found is None:
         allowed = ", ".join(by_method)
         raise BadRequest(
             f"{method[:16]} is not a method of this address, it has {allowed}", status=405
         )
-    names = route.pattern.split("/")
-    args = {name[1:-1]: given for name, given in zip(names, rest, strict=True) if name[0] == "{"}
-    return Match(route, account, int(major[1]) == 0, args)
+    for names, route in found:
+        args: dict[str, str] = {}
+        for name, given in zip(names, rest, strict=True):
+            if name[0] == "{":
+                args[name[1:-1]] = given
+            elif name != given:
+                break
+        else:
+            return Match(route, account, int(major[1]) == 0, args)
+    raise NotFound(NOT_LOCATED)
 
 
 def methods_at(segments: Sequence[str]) -> list[str]:

@@ -1,175 +1,47 @@
-"""The endpoints of Flows.
+"""Flows: what is particular about them.
 
 Source: protocol 1.5 (Flow), 3.5 (routes), 3.6 (parameters), 3.4 (refusals).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flowkit.errors import BadRequest, FilterError
 from flowkit.protocol.resources import RESOURCES
 from flowkit.query.nodes import Within, Zip
+from flowkit.query.params import Query
 from flowkit.query.parse import parse
 from flowkit.query.places import place_of
-from flowkit.server.access import demand, flow_with_id, is_readable
+from flowkit.server.access import demand, is_readable
 from flowkit.server.auth import Credential
-from flowkit.server.call import Call, Result, Work
-from flowkit.server.checking import (
-    Checked,
-    check_create,
-    check_ids,
-    check_many,
-    check_member,
-    check_update,
-    settle,
-)
+from flowkit.server.call import Call
+from flowkit.server.checking import Checked
+from flowkit.server.handlers.verbs import Looked, Noun, Show
 from flowkit.server.plan import plan_find
-from flowkit.server.showing import only_members, references, referring
-from flowkit.server.store.base import Reader, Writer
+from flowkit.server.store.base import Reader, StoredFlow, Writer
 
-__all__ = [
-    "create",
-    "delete",
-    "find",
-    "read",
-    "read_many",
-    "update",
-    "update_many",
-    "update_member",
-]
-
-_FLOW = RESOURCES["flow"]
+__all__ = ["FLOW", "check_places"]
 
 
-def find(call: Call) -> Work:
-    """``GET /flow``: the flows of the account's own namespace."""
-    query = call.query()
-
-    def work(reader: Reader, who: Credential) -> Result:
-        plan = plan_find(
-            "flow",
-            query,
-            now_ms=call.now_ms,
-            under=[f"/{who.account.name}"],
-            places=call.places,
-        )
-        docs: list[dict[str, Any]] = []
-
-        def show(doc: dict[str, Any]) -> dict[str, Any]:
-            if query.refs:
-                docs.append(referring(doc))
-            return only_members(doc, query.only, "flow")
-
-        result = Result(reader.find(plan, show).objects)
-        if query.refs:
-            result.references = references(reader, who, docs)
-        if query.explain:
-            result.head["plan"] = plan.describe()
-        return result
-
-    return work
+def _seen(reader: Reader, who: Credential, ids: Sequence[str]) -> dict[str, StoredFlow]:
+    return {key: flow for key, flow in reader.flows(ids).items() if is_readable(flow, who)}
 
 
-def read(call: Call) -> Work:
-    """``GET /flow/<id>``."""
-    query = call.query()
-
-    def work(reader: Reader, who: Credential) -> Result:
-        doc = flow_with_id(reader, who, call.args["id"], "read").doc
-        result = Result(only_members(doc, query.only, "flow"))
-        if query.refs:
-            result.references = references(reader, who, [doc])
-        return result
-
-    return work
+def _look(call: Call, query: Query, reader: Reader, who: Credential, show: Show) -> Looked:
+    """The flows of the account's own namespace."""
+    plan = plan_find(
+        "flow", query, now_ms=call.now_ms, under=[f"/{who.account.name}"], places=call.places
+    )
+    return Looked(reader.find(plan, show).objects, plan.describe())
 
 
-def read_many(call: Call) -> Work:
-    """``MGET /flow``: unknown and unreadable ids are left out."""
-    query = call.query()
-    ids = check_ids(call.body())
-
-    def work(reader: Reader, who: Credential) -> Result:
-        found = reader.flows(ids)
-        docs = {key: flow.doc for key, flow in found.items() if is_readable(flow, who)}
-        result = Result({key: only_members(doc, query.only, "flow") for key, doc in docs.items()})
-        if query.refs:
-            result.references = references(reader, who, docs.values())
-        return result
-
-    return work
-
-
-def create(call: Call) -> Work:
-    """``POST /flow``."""
-    call.query()
-    checked = _known_places(call, check_create(_FLOW, call.body()))
-    call.note(checked.notes)
-
-    def work(writer: Writer, who: Credential) -> Result:
-        demand(who, "write", checked.members["path"])
-        flow = writer.create_flow(checked.members, creator=who.account.identity_id)
-        return Result(flow.doc, status=201)
-
-    return work
-
-
-def update(call: Call) -> Work:
-    """``PUT /flow/<id>``."""
-    call.query()
-    checked = _known_places(call, check_update(_FLOW, call.body()))
-
-    def work(writer: Writer, who: Credential) -> Result:
-        return Result(_changed(call, writer, who, call.args["id"], checked))
-
-    return work
-
-
-def update_many(call: Call) -> Work:
-    """``MPUT /flow``: all or nothing."""
-    call.query()
-    changes = check_many(call.body(), lambda body: _known_places(call, check_update(_FLOW, body)))
-
-    def work(writer: Writer, who: Credential) -> Result:
-        for flow_id in changes:
-            flow_with_id(writer, who, flow_id, "write")
-        return Result(
-            {key: _changed(call, writer, who, key, each) for key, each in changes.items()}
-        )
-
-    return work
-
-
-def update_member(call: Call) -> Work:
-    """``PUT /flow/<id>/<member>``."""
-    call.query()
-    name = call.args["member"]
-    checked = _known_places(call, check_update(_FLOW, check_member(_FLOW, name, call.body())))
-
-    def work(writer: Writer, who: Credential) -> Result:
-        doc = _changed(call, writer, who, call.args["id"], checked)
-        return Result({name: doc[name]} if name in doc else {})
-
-    return work
-
-
-def delete(call: Call) -> Work:
-    """``DELETE /flow/<id>``: the flow and everything that it held."""
-    call.query()
-
-    def work(writer: Writer, who: Credential) -> Result:
-        writer.delete_flow(flow_with_id(writer, who, call.args["id"], "write"))
-        return Result({})
-
-    return work
-
-
-def _known_places(call: Call, checked: Checked) -> Checked:
-    """*checked*, whose filter names only postal codes that can be looked up.
+def check_places(call: Call, checked: Checked) -> None:
+    """Refuse a ``filter`` with a postal code that cannot be looked up: it would refuse every drop.
 
     Raises:
-        BadRequest: one cannot, so that the filter would refuse every drop.
+        BadRequest: it has one.
     """
     for rule in parse(checked.members.get("filter") or "").walk():
         if isinstance(rule, Within) and isinstance(rule.place, Zip):
@@ -177,13 +49,32 @@ def _known_places(call: Call, checked: Checked) -> Checked:
                 place_of(call.places, rule.place.code)
             except FilterError as error:
                 raise BadRequest(error.problem) from None
-    return checked
 
 
-def _changed(
-    call: Call, writer: Writer, who: Credential, flow_id: str, checked: Checked
-) -> dict[str, Any]:
-    flow = flow_with_id(writer, who, flow_id, "write")
-    changes = settle(_FLOW, checked, flow.doc)
-    call.note(checked.notes)
-    return writer.update_flow(flow, changes, editor=who.account.identity_id).doc
+def _create(writer: Writer, who: Credential, _call: Call, checked: Checked) -> StoredFlow:
+    demand(who, "write", checked.members["path"])
+    return writer.create_flow(checked.members, creator=who.account.identity_id)
+
+
+def _demand_change(_reader: Reader, who: Credential, flow: StoredFlow) -> None:
+    demand(who, "write", flow.path, public=bool(flow.doc.get("public")))
+
+
+def _change(
+    writer: Writer, who: Credential, flow: StoredFlow, changes: Mapping[str, Any], _call: Call
+) -> StoredFlow:
+    return writer.update_flow(flow, changes, editor=who.account.identity_id)
+
+
+FLOW = Noun(
+    resource=RESOURCES["flow"],
+    seen=_seen,
+    look=_look,
+    shown=lambda _reader, _who, flow, _call: flow.doc,
+    check=check_places,
+    create=_create,
+    demand_change=_demand_change,
+    change=_change,
+    remove=lambda writer, _who, flow: writer.delete_flow(flow),
+)
+"""The noun of Flows."""

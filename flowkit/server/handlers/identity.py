@@ -1,4 +1,4 @@
-"""The endpoints of Identities.
+"""Identities: what is particular about them.
 
 An account finds itself; others it may look up by id, and sees of them ``id``, ``name`` and
 ``icon``. The master token is kept only as a digest, so ``masterToken`` never stands in an answer.
@@ -8,145 +8,76 @@ Source: protocol 1.8 (Identity), 3.5 (routes).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flowkit.errors import Forbidden, NotFound
-from flowkit.protocol.envelope import NOT_LOCATED
+from flowkit.errors import Forbidden
 from flowkit.protocol.resources import RESOURCES
+from flowkit.query.params import Query
 from flowkit.server.auth import Credential
-from flowkit.server.call import Call, Result, Work
-from flowkit.server.checking import (
-    Checked,
-    check_ids,
-    check_many,
-    check_member,
-    check_update,
-    settle,
-)
-from flowkit.server.plan import plan_find
-from flowkit.server.showing import only_members, references, shown_identity
-from flowkit.server.store.base import Reader, Writer
+from flowkit.server.call import Call
+from flowkit.server.checking import Checked
+from flowkit.server.handlers.objects import look_at
+from flowkit.server.handlers.verbs import Looked, Noun, Show
+from flowkit.server.showing import shown_identity
+from flowkit.server.store.base import Reader, StoredObject, Writer
 
-__all__ = ["find", "read", "read_many", "refuse", "update", "update_many", "update_member"]
-
-_IDENTITY = RESOURCES["identity"]
+__all__ = ["IDENTITY"]
 
 
-def find(call: Call) -> Work:
-    """``GET /identity``: the caller's own, as an array of at most one."""
-    query = call.query()
-
-    def work(reader: Reader, who: Credential) -> Result:
-        under = [who.account.identity_id]
-        plan = plan_find("identity", query, now_ms=call.now_ms, under=under, places=call.places)
-        docs = reader.find(plan).objects
-        result = Result([only_members(doc, query.only, "identity") for doc in docs])
-        if query.refs:
-            result.references = references(reader, who, docs)
-        if query.explain:
-            result.head["plan"] = plan.describe()
-        return result
-
-    return work
+def _seen(reader: Reader, _who: Credential, ids: Sequence[str]) -> dict[str, StoredObject]:
+    found = {key: reader.identity(key) for key in ids}
+    return {
+        key: StoredObject("identity", doc["name"], doc)
+        for key, doc in found.items()
+        if doc is not None
+    }
 
 
-def read(call: Call) -> Work:
-    """``GET /identity/<id>``."""
-    query = call.query()
-
-    def work(reader: Reader, who: Credential) -> Result:
-        doc = _seen(reader, who, call.args["id"])
-        result = Result(only_members(doc, query.only, "identity"))
-        if query.refs:
-            result.references = references(reader, who, [doc])
-        return result
-
-    return work
+def _look(call: Call, query: Query, reader: Reader, who: Credential, show: Show) -> Looked:
+    """The caller's own, as an array of at most one."""
+    own = _seen(reader, who, [who.account.identity_id]).values()
+    return look_at([_shown(reader, who, one, call) for one in own], call, query, "identity", show)
 
 
-def read_many(call: Call) -> Work:
-    """``MGET /identity``: unknown ids are left out."""
-    query = call.query()
-    ids = check_ids(call.body())
-
-    def work(reader: Reader, who: Credential) -> Result:
-        found = {key: reader.identity(key) for key in ids}
-        docs = {key: shown_identity(doc, who) for key, doc in found.items() if doc is not None}
-        result = Result(
-            {key: only_members(doc, query.only, "identity") for key, doc in docs.items()}
-        )
-        if query.refs:
-            result.references = references(reader, who, docs.values())
-        return result
-
-    return work
+def _shown(_reader: Reader, who: Credential, found: StoredObject, _call: Call) -> dict[str, Any]:
+    return shown_identity(found.doc, who)
 
 
-def update(call: Call) -> Work:
-    """``PUT /identity/<id>``: the caller's own."""
-    call.query()
-    checked = check_update(_IDENTITY, call.body())
-
-    def work(writer: Writer, who: Credential) -> Result:
-        return Result(_changed(call, writer, who, call.args["id"], checked))
-
-    return work
+def _check(_call: Call, _checked: Checked) -> None:
+    """Nothing more to look at than the table of members."""
 
 
-def update_many(call: Call) -> Work:
-    """``MPUT /identity``: all or nothing."""
-    call.query()
-    changes = check_many(call.body(), lambda body: check_update(_IDENTITY, body))
-
-    def work(writer: Writer, who: Credential) -> Result:
-        for key in changes:
-            _seen(writer, who, key)
-        return Result(
-            {key: _changed(call, writer, who, key, each) for key, each in changes.items()}
-        )
-
-    return work
+def _create(_writer: Writer, _who: Credential, _call: Call, _checked: Checked) -> StoredObject:
+    raise Forbidden("Accounts are made and removed by the server's administrator only")
 
 
-def update_member(call: Call) -> Work:
-    """``PUT /identity/<id>/<member>``."""
-    call.query()
-    name = call.args["member"]
-    checked = check_update(_IDENTITY, check_member(_IDENTITY, name, call.body()))
-
-    def work(writer: Writer, who: Credential) -> Result:
-        doc = _changed(call, writer, who, call.args["id"], checked)
-        return Result({name: doc[name]} if name in doc else {})
-
-    return work
-
-
-def refuse(call: Call) -> Work:
-    """``POST /identity`` and ``DELETE /identity/<id>``: accounts are made by the server's owner."""
-    call.query()
-
-    def work(reader: Reader, who: Credential) -> Result:
-        if "id" in call.args:
-            _seen(reader, who, call.args["id"])
-        raise Forbidden("Accounts are made and removed by the server's administrator only")
-
-    return work
-
-
-def _seen(reader: Reader, who: Credential, identity_id: str) -> dict[str, Any]:
-    identity = reader.identity(identity_id)
-    if identity is None:
-        raise NotFound(NOT_LOCATED)
-    return shown_identity(identity, who)
-
-
-def _changed(
-    call: Call, writer: Writer, who: Credential, identity_id: str, checked: Checked
-) -> Mapping[str, Any]:
-    doc = _seen(writer, who, identity_id)
-    if identity_id != who.account.identity_id:
+def _demand_change(_reader: Reader, who: Credential, found: StoredObject) -> None:
+    if found.id != who.account.identity_id:
         raise Forbidden("The identity belongs to another account")
-    changes = settle(_IDENTITY, checked, doc)
-    call.note(checked.notes)
-    return writer.update_identity(identity_id, changes, editor=identity_id)
+
+
+def _change(
+    writer: Writer, _who: Credential, found: StoredObject, changes: Mapping[str, Any], _call: Call
+) -> StoredObject:
+    doc = writer.update_identity(found.id, changes, editor=found.id)
+    return StoredObject("identity", found.account, doc)
+
+
+def _remove(_writer: Writer, _who: Credential, _found: StoredObject) -> None:
+    raise Forbidden("Accounts are made and removed by the server's administrator only")
+
+
+IDENTITY = Noun(
+    resource=RESOURCES["identity"],
+    seen=_seen,
+    look=_look,
+    shown=_shown,
+    check=_check,
+    create=_create,
+    demand_change=_demand_change,
+    change=_change,
+    remove=_remove,
+    is_announced=False,
+)
+"""The noun of Identities."""

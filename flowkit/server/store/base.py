@@ -67,7 +67,7 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An object that is neither Flow, Drop nor Identity: a track, group, token, share, device, task.
+    """An object that is no Flow, Drop or Identity: a track, group, token, share, device or task.
 
     Attributes:
         kind: the name of its resource (``protocol/resources.py``).

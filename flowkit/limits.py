@@ -151,6 +151,25 @@ gzip_bytes_min = 1_400
 shutdown_timeout_s = 10.0
 """Seconds that a stopping server gives requests under way."""
 
+background_stop_s = 8.0
+"""Seconds that a stopping server gives tracks, tasks and scripts, each; longer than one script may
+run (``script_time_s``). What is not done then stands in the store and is done after the next start.
+"""
+
+rate_buckets_max = 10_000
+"""Credentials whose use is counted for the rate limit, and as many addresses without a good one.
+Some 200 bytes each; beyond, the one that was used longest ago begins anew."""
+
+rate_entries_per_request = 100
+"""Entries of one array or of many ids that count as one request for the rate limit."""
+
+health_timeout_s = 2.0
+"""Seconds in which reader and writer must answer for ``GET /health`` to say ok."""
+
+health_fresh_s = 1.0
+"""Seconds that one look at the store serves all who ask for ``/health``: no token is needed there.
+"""
+
 query_timeout_s = 10.0
 """Seconds that one database query may run before it is refused."""
 

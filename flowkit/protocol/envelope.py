@@ -34,6 +34,7 @@ class Request:
         params: query parameters, decoded; the last one wins where a name is doubled.
         headers: names in lower case.
         body: the bytes sent (JSON text, not compressed), empty for none.
+        peer: the address that it came from, empty if it came over no network.
     """
 
     method: str
@@ -41,16 +42,23 @@ class Request:
     params: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
+    peer: str = ""
 
     @classmethod
     def from_target(
-        cls, method: str, target: str, headers: Mapping[str, str] | None = None, body: bytes = b""
+        cls,
+        method: str,
+        target: str,
+        headers: Mapping[str, str] | None = None,
+        body: bytes = b"",
+        *,
+        peer: str = "",
     ) -> Request:
         """Read a request target such as ``/v4.0/nora/flow?limit=2``."""
         path, _, query = target.partition("?")
         segments = tuple(unquote(part) for part in path.split("/") if part)
         params = dict(parse_qsl(query, keep_blank_values=True))
-        return cls(method, segments, params, headers or {}, body)
+        return cls(method, segments, params, headers or {}, body, peer)
 
     @property
     def path(self) -> str:

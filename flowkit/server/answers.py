@@ -17,17 +17,26 @@ from flowkit.protocol.envelope import Response, failure, success
 if TYPE_CHECKING:
     from flowkit.server.call import Result
 
-__all__ = ["HEADERS", "encoded", "envelope_of", "preflight", "refusal"]
+__all__ = ["HEADERS", "PLAIN", "encoded", "envelope_of", "preflight", "refusal"]
 
 HEADERS: Mapping[str, str] = {
     "content-type": "application/json; charset=utf-8",
     "cache-control": "no-store",
     "access-control-allow-origin": "*",
-    "access-control-expose-headers": "X-Request-Id, X-Request-Replay, Retry-After",
+    "access-control-expose-headers": (
+        "X-Request-Id, X-Request-Replay, Retry-After, X-RateLimit-Limit, X-RateLimit-Remaining, "
+        "X-RateLimit-Reset, X-RateLimit-Policy"
+    ),
     "x-request-replay": "1",
 }
 """The headers of every answer. ``x-request-replay`` says that a write with an ``X-Request-Id`` may
 be repeated (3.2): a client has to see it before it repeats its first write."""
+
+PLAIN: Mapping[str, str] = {
+    "content-type": "text/plain; charset=utf-8",
+    "cache-control": "no-store",
+}
+"""The headers of the answers that are no envelope: those to probes and to Prometheus."""
 
 _PREFLIGHT = {
     "access-control-allow-methods": "GET, POST, PUT, DELETE, MGET, MPUT",

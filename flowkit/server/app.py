@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -22,15 +21,27 @@ from typing import Any
 import orjson
 
 from flowkit import limits
-from flowkit.errors import BadRequest, Forbidden, PlatformError, ServerError, UsageError
-from flowkit.protocol.envelope import Request, Response, too_large
+from flowkit.errors import (
+    BadRequest,
+    Forbidden,
+    NotFound,
+    PlatformError,
+    ServerError,
+    UsageError,
+)
+from flowkit.protocol.envelope import NOT_LOCATED, Request, Response, too_large
 from flowkit.query.params import flag
 from flowkit.query.places import Places, zip_table
-from flowkit.server.answers import HEADERS, encoded, envelope_of, preflight, refusal
+from flowkit.server import message
+from flowkit.server.answers import HEADERS, PLAIN, encoded, envelope_of, preflight, refusal
+from flowkit.server.asked import Asked, Watch
 from flowkit.server.auth import Credential, authenticate
 from flowkit.server.bodies import read_json
 from flowkit.server.call import Call, Result, Work
 from flowkit.server.checking import check_object, filter_fault
+from flowkit.server.health import Health
+from flowkit.server.logs import under
+from flowkit.server.metrics import CONTENT_TYPE, Metrics
 from flowkit.server.routes import Match, methods_at, resolve
 from flowkit.server.settings import Settings
 from flowkit.server.store.base import Reader, Store, Writer
@@ -55,12 +66,14 @@ class _Prepared:
         request_id: the name under which the answer of a write is kept, None for no name.
         work: what runs in the job of the store, once the credential was found there. For a request
             with a fault it says the fault, which nobody but a good caller hears.
+        asked: what is known of it so far.
         writes: whether that job runs on the writer.
     """
 
     match: Match
     call: Call
     work: Work
+    asked: Asked
     request_id: str | None = None
     writes: bool = False
 
@@ -86,48 +99,79 @@ class App:
     ) -> None:
         self.store = store
         self.settings = settings or Settings()
+        self.metrics = Metrics()
+        self.health = Health(store)
+        self._watch = Watch(self.settings, self.metrics)
         self._clock_ms = clock_ms
         self._places = places or (zip_table() if self.settings.zip_lookup else None)
 
     def handle(self, request: Request) -> Response:
         """Answer *request*; whatever is wrong with it or with us becomes an envelope."""
+        asked = self._watch.begin(request)
+        with under(asked.request_id):
+            return self._watch.end(asked, self._handled(request, asked))
+
+    def _handled(self, request: Request, asked: Asked) -> Response:
         pretty = False
         try:
             _check_text(request)
+            if len(request.segments) == 1:
+                return self._of_the_server(request.method, request.segments[0], asked)
             if request.method == "OPTIONS":
                 return preflight(methods_at(request.segments))
             pretty = flag("pretty", request.params.get("pretty"))
-            return self._answer(*_overridden(request), pretty=pretty)
+            return self._answer(*_overridden(request), asked, pretty=pretty)
         except PlatformError as error:
             if error.status >= 500:
-                _LOG.warning("%s %s: %s", request.method, request.path, error)
+                _LOG.warning("%s: %s", _told(asked), error)
             allowed = methods_at(request.segments) if error.status == 405 else ()
             return refusal(error, pretty=pretty, allowed=allowed)
         except UsageError as error:
             return refusal(filter_fault(error), pretty=pretty)
         except Exception:  # noqa: BLE001 - the last stop: nothing may leave this function
-            request_id = request.headers.get("x-request-id", "")
-            if not _REQUEST_ID.fullmatch(request_id):
-                request_id = secrets.token_hex(8)
-            _LOG.exception("request %s failed: %s %s", request_id, request.method, request.path)
-            fault = (
-                f"The server failed to answer; its log has the reason under request {request_id}"
-            )
-            return refusal(ServerError(fault), pretty=pretty)
+            _LOG.exception("%s failed", _told(asked))
+            fault = "The server failed to answer; its log has the reason under request "
+            return refusal(ServerError(fault + asked.request_id), pretty=pretty)
 
     def close(self) -> None:
         """Close the store, after what is under way there."""
         self.store.close()
 
+    def _of_the_server(self, method: str, name: str, asked: Asked) -> Response:
+        """The addresses that belong to no account; none of them needs a token."""
+        if name == "health":
+            answered = self._health
+        elif name == "metrics" and self.settings.metrics:
+            answered = self._figures
+        else:
+            raise NotFound(NOT_LOCATED)
+        asked.route = name
+        if method != "GET":
+            raise BadRequest(
+                f"{method[:16]} is not a method of this address, it has GET", status=405
+            )
+        return answered()
+
+    def _health(self) -> Response:
+        fault = self.health.fault()
+        said = f"not ok: {fault}\n" if fault else "ok\n"
+        return Response(503 if fault else 200, PLAIN, said.encode())
+
+    def _figures(self) -> Response:
+        return Response(200, {**PLAIN, "content-type": CONTENT_TYPE}, self.metrics.page())
+
     # One request, top to bottom
 
-    def _answer(self, request: Request, params: Mapping[str, Any], *, pretty: bool) -> Response:
-        ready = self._prepare(request, params)
+    def _answer(
+        self, request: Request, params: Mapping[str, Any], asked: Asked, *, pretty: bool
+    ) -> Response:
+        ready = self._prepare(request, params, asked)
         if ready.writes:
             return self._write(ready, pretty)
 
         def job(reader: Reader) -> Result:
-            return ready.work(reader, _authorised(reader, ready.match, ready.call))
+            with under(asked.request_id):
+                return ready.work(reader, _authorised(reader, ready.match, ready.call, asked))
 
         result = self.store.read(job, timeout_s=self.settings.query_timeout_s)
         body = encoded(envelope_of(result, ready.call.notes), pretty=pretty)
@@ -135,33 +179,43 @@ class App:
             raise too_large(self.settings.answer_bytes_max)
         return Response(result.status, HEADERS, body)
 
-    def _prepare(self, request: Request, params: Mapping[str, Any]) -> _Prepared:
+    def _prepare(self, request: Request, params: Mapping[str, Any], asked: Asked) -> _Prepared:
         """Everything that needs no store. A fault waits until the credential has been looked at.
 
         A large body is the exception: it is read only once that has been done.
         """
         match = resolve(request.method, request.segments)
-        call = self._call(request, match, params)
+        asked.method, asked.route = match.route.method, match.route.pattern
+        call = self._call(request, match, params, asked)
+
+        def look_up() -> None:
+            self.store.read(lambda reader: _authorised(reader, match, call, asked))
+
+        self._watch.admit(asked, request, look_up)
         if len(request.body) >= limits.body_aside_bytes_min:  # not read for just anybody
-            self.store.read(lambda reader: _authorised(reader, match, call))
+            look_up()
         try:
             _check_size(request.body, match, self.settings)
             request_id = _request_id(call) if match.route.writes else None
             work = match.route.handler(call)
-            return _Prepared(match, call, work, request_id, match.route.writes)
+            self._watch.charge(asked, call)
+            return _Prepared(match, call, work, asked, request_id, match.route.writes)
         except PlatformError as error:
-            return _Prepared(match, call, _refusing(error))
+            return _Prepared(match, call, _refusing(error), asked)
         except UsageError as error:
-            return _Prepared(match, call, _refusing(filter_fault(error)))
+            return _Prepared(match, call, _refusing(filter_fault(error)), asked)
 
-    def _call(self, request: Request, match: Match, params: Mapping[str, Any]) -> Call:
+    def _call(
+        self, request: Request, match: Match, params: Mapping[str, Any], asked: Asked
+    ) -> Call:
         def again(
             method: str, segments: tuple[str, ...], params: Mapping[str, Any], body: Any
         ) -> tuple[Call, Work]:
             inner = resolve(method, (*request.segments[:2], *segments))
-            call = self._call(replace(request, body=b""), inner, params)
+            call = self._call(replace(request, body=b""), inner, params, asked)
             call.now_ms = outer.now_ms
             call.set_body(body)
+            asked.further += 1 + call.entries // limits.rate_entries_per_request
             return call, inner.route.handler(call)
 
         outer = Call(
@@ -186,7 +240,11 @@ class App:
         request_id = ready.request_id
 
         def job(writer: Writer) -> tuple[int, bytes]:
-            who = _authorised(writer, ready.match, ready.call)
+            with under(ready.asked.request_id):
+                return written(writer)
+
+        def written(writer: Writer) -> tuple[int, bytes]:
+            who = _authorised(writer, ready.match, ready.call, ready.asked)
             name = who.account.name
             given = writer.answer(name, request_id) if request_id else None
             if given is not None:
@@ -199,6 +257,11 @@ class App:
 
         status, body = self.store.write(job)
         return Response(status, HEADERS, body)
+
+
+def _told(asked: Asked) -> str:
+    """A request in a line of the log, for who has not let ``logs`` write it."""
+    return f"request {asked.request_id} {asked.method} {asked.route}"
 
 
 def _refusing(error: PlatformError) -> Work:
@@ -224,7 +287,7 @@ def _overridden(request: Request) -> tuple[Request, Mapping[str, Any]]:
     if method != "GET":
         return request, request.params
     if len(request.body) > limits.body_bytes_max:
-        raise _too_long(limits.body_bytes_max)
+        raise message.too_large(limits.body_bytes_max)
     given = check_object(read_json(request.body)) if request.body.strip() else {}
     return replace(request, body=b""), {**request.params, **given}
 
@@ -251,20 +314,17 @@ def _check_size(body: bytes, match: Match, settings: Settings) -> None:
     is_array = match.route.array and body.lstrip()[:1] == b"["
     most = settings.body_array_bytes_max if is_array else settings.body_bytes_max
     if len(body) > most:
-        raise _too_long(most)
+        raise message.too_large(most)
 
 
-def _too_long(bytes_max: int) -> BadRequest:
-    return BadRequest(f"body: is larger than {bytes_max} bytes", status=413)
-
-
-def _authorised(reader: Reader, match: Match, call: Call) -> Credential:
+def _authorised(reader: Reader, match: Match, call: Call, asked: Asked) -> Credential:
     """The credential of the request, which must be that of the account in the address."""
     headers = call.request.headers
     account = match.account
     who = authenticate(reader, headers.get("x-auth-token"), account)
     if headers.get("x-auth-account", account) != account:
         raise Forbidden("X-Auth-Account: is not the account in the address")
+    asked.who = who
     return who
 
 

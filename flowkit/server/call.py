@@ -89,6 +89,11 @@ class Call:
         """Give a body that is decoded already."""
         self._body = value
 
+    @property
+    def entries(self) -> int:
+        """How many things the body speaks of, as far as it was read: drops, ids, changes."""
+        return len(self._body) if isinstance(self._body, list | dict) else 0
+
     def query(self) -> Query:
         """The parameters of this route as a query; the others become notes.
 

@@ -285,7 +285,7 @@ def may_carry_an_array(head: Head) -> bool:
 def too_large(bytes_max: int, *, inflated: bool = False) -> Refused:
     """The refusal of a body beyond its bound."""
     unpacked = " once it is unpacked" if inflated else ""
-    return Refused(f"the body is larger than {bytes_max} bytes{unpacked}", status=413)
+    return Refused(f"body: is larger than {bytes_max} bytes{unpacked}", status=413)
 
 
 class ChunkedBody:

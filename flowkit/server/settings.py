@@ -51,6 +51,7 @@ class Settings:
         rate_limit_burst: requests that it may make at once; 0: two seconds' worth.
         log_format: ``text`` or ``json``.
         access_log: whether every request is logged.
+        metrics: whether ``GET /metrics`` is answered, to anybody who can reach the port.
     """
 
     data: Path = Path("flowkit-data")
@@ -71,6 +72,7 @@ class Settings:
     rate_limit_burst: int = 0
     log_format: str = "text"
     access_log: bool = False
+    metrics: bool = False
 
     def __post_init__(self) -> None:
         if self.synchronous not in _LEVELS:

@@ -107,7 +107,8 @@ def test_full_buckets_are_forgotten_and_memory_has_a_bound(clock):
     clock.now += 10
     for key in range(100):
         buckets.take(("later", key))
-    assert len(buckets) == 100
+        clock.now += 3
+    assert len(buckets) <= 11
     assert 999 not in buckets
 
 

@@ -101,15 +101,15 @@ class App:
         self.settings = settings or Settings()
         self.metrics = Metrics()
         self.health = Health(store)
-        self._watch = Watch(self.settings, self.metrics)
+        self.watch = Watch(self.settings, self.metrics)
         self._clock_ms = clock_ms
         self._places = places or (zip_table() if self.settings.zip_lookup else None)
 
     def handle(self, request: Request) -> Response:
         """Answer *request*; whatever is wrong with it or with us becomes an envelope."""
-        asked = self._watch.begin(request)
+        asked = self.watch.begin(request)
         with under(asked.request_id):
-            return self._watch.end(asked, self._handled(request, asked))
+            return self.watch.end(asked, self._handled(request, asked))
 
     def _handled(self, request: Request, asked: Asked) -> Response:
         pretty = False
@@ -191,14 +191,14 @@ class App:
         def look_up() -> None:
             self.store.read(lambda reader: _authorised(reader, match, call, asked))
 
-        self._watch.admit(asked, request, look_up)
+        self.watch.admit(asked, request, look_up)
         if len(request.body) >= limits.body_aside_bytes_min:  # not read for just anybody
             look_up()
         try:
             _check_size(request.body, match, self.settings)
             request_id = _request_id(call) if match.route.writes else None
             work = match.route.handler(call)
-            self._watch.charge(asked, call)
+            self.watch.charge(asked, call)
             return _Prepared(match, call, work, asked, request_id, match.route.writes)
         except PlatformError as error:
             return _Prepared(match, call, _refusing(error), asked)
@@ -245,7 +245,7 @@ class App:
 
         def written(writer: Writer) -> tuple[int, bytes]:
             who = _authorised(writer, ready.match, ready.call, ready.asked)
-            name = who.account.name
+            name = who.key  # what a master token was told is not for a Token, and the reverse
             given = writer.answer(name, request_id) if request_id else None
             if given is not None:
                 return given
@@ -321,7 +321,7 @@ def _authorised(reader: Reader, match: Match, call: Call, asked: Asked) -> Crede
     """The credential of the request, which must be that of the account in the address."""
     headers = call.request.headers
     account = match.account
-    who = authenticate(reader, headers.get("x-auth-token"), account)
+    who = authenticate(reader, headers.get("x-auth-token"), account, call.now_ms)
     if headers.get("x-auth-account", account) != account:
         raise Forbidden("X-Auth-Account: is not the account in the address")
     asked.who = who

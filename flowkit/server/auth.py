@@ -1,11 +1,18 @@
 """Who is asking, and what they may do: minting, hashing and the one function that decides.
 
-A secret is shown once, when it is made, and kept only as a SHA-256 digest. A plain fast hash is
-right here, unlike for passwords: a secret is 32 random letters and digits (190 bits), so there is
-nothing to guess that salt or slowness could protect, and every request is looked up by it. Looking
-up by digest also means that no comparison's duration tells anything about a secret.
+A secret is looked up by its SHA-256 digest, and a master token is kept as nothing else. A plain
+fast hash is right here, unlike for passwords: a secret is 28 or 32 random letters and digits (166
+or 190 bits), so there is nothing to guess that salt or slowness could protect, and every request is
+looked up by it. Looking up by digest also means that no comparison's duration tells anything about
+a secret.
 
-Source: protocol 3.1, 3.4 (403 and 404), 8 (credentials and permissions), 1.3 (whole segments).
+Rights are grants: a path and the flags that hold there and below, by whole segments. Grants are
+united, never subtracted. An owner has every right in its own namespace and, elsewhere, what live
+Shares grant to its identity or to its groups. A Token has what its own paths say and nothing else:
+no Share reaches it, and what is ``public`` is so for accounts.
+
+Source: protocol 3.1, 3.4 (403 and 404), 8 (credentials and permissions), 1.3 (whole segments), 1.5
+(``public``), 1.9, 1.10 (flags).
 """
 
 from __future__ import annotations
@@ -14,23 +21,30 @@ import hashlib
 import re
 import secrets
 import string
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from flowkit.errors import Forbidden, SettingsError
-from flowkit.server.store.base import Account, Reader, Store, Writer
+from flowkit.server.store.base import Account, Reader, Secret, Store, Writer
 
 __all__ = [
     "Action",
     "Credential",
+    "Grant",
     "Verdict",
     "authenticate",
     "check_account_name",
     "covers",
+    "credential_of",
     "ensure_account",
+    "expiry_of",
+    "grants_of",
     "hash_secret",
+    "is_live",
     "may",
     "mint_secret",
+    "mint_token_string",
     "rotate",
 ]
 
@@ -39,10 +53,32 @@ Action = Literal["read", "write", "dropRead", "dropWrite"]
 
 _ALPHABET = string.ascii_letters + string.digits
 _MASTER_TOKEN_CHARS = 32
+_TOKEN_STRING_CHARS = 28
 _ACCOUNT_NAME = re.compile(r"[a-z0-9_.-]{1,64}")
+
+_ADMINISTER: tuple[Action, ...] = ("dropRead", "dropWrite")
+"""What the flag ``administer`` of old clients stands for, in Tokens and Shares alike (1.9)."""
+
+_FLAGS: tuple[Action, ...] = ("read", "write", "dropRead", "dropWrite")
 
 NO_CREDENTIAL = "X-Auth-Token: is missing or not a token of this account"
 """One sentence for a missing, an unknown and a foreign token: which it was is nobody's business."""
+
+EXPIRED = "X-Auth-Token: this Token has expired"
+"""Only who holds the Token hears it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Rights at a path and everywhere below it.
+
+    Attributes:
+        path: normalised; whole segments count.
+        flags: the actions that it allows.
+    """
+
+    path: str
+    flags: frozenset[Action]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +87,42 @@ class Credential:
 
     Attributes:
         account: whose it is.
-        kind: ``master`` allows everything that the account may do.
+        kind: ``master`` and ``identity`` have every right in the account's namespace; the latter
+            is what the server does in the owner's name. ``token`` has its grants alone.
+        grants: rights beside the namespace: those of Shares, or those of the Token.
+        token_id: the id of the Token, None for an owner.
+        expires_at: when the Token stops working, in ms since 1970 UTC; None for never.
+        at_ms: the time for which the rights were gathered, in ms since 1970 UTC.
     """
 
     account: Account
-    kind: Literal["master"] = "master"
+    kind: Literal["master", "token", "identity"] = "master"
+    grants: tuple[Grant, ...] = ()
+    token_id: str | None = None
+    expires_at: int | None = None
+    at_ms: int = 0
+
+    @property
+    def is_owner(self) -> bool:
+        """Whether it may do what its account may do; false for Tokens."""
+        return self.kind != "token"
+
+    @property
+    def key(self) -> str:
+        """What tells it from every other credential; no secret."""
+        name = self.account.name
+        return name if self.token_id is None else f"{name} {self.token_id}"
+
+    @property
+    def readable(self) -> list[str]:
+        """The paths at and below which it may ``read``; none of them is below another."""
+        own = [f"/{self.account.name}"] if self.is_owner else []
+        paths = {*own, *(grant.path for grant in self.grants if "read" in grant.flags)}
+        return [
+            path
+            for path in sorted(paths)
+            if not any(other != path and covers(other, path) for other in paths)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +136,21 @@ class Verdict:
         return self.allowed
 
 
+_ALLOWED = Verdict(True)
+
+
 def mint_secret() -> str:
     """A new master token: 32 random letters and digits."""
-    return "".join(secrets.choice(_ALPHABET) for _ in range(_MASTER_TOKEN_CHARS))
+    return _minted(_MASTER_TOKEN_CHARS)
+
+
+def mint_token_string() -> str:
+    """The secret of a new Token: 28 random letters and digits."""
+    return _minted(_TOKEN_STRING_CHARS)
+
+
+def _minted(chars: int) -> str:
+    return "".join(secrets.choice(_ALPHABET) for _ in range(chars))
 
 
 def hash_secret(secret: str) -> bytes:
@@ -79,16 +158,91 @@ def hash_secret(secret: str) -> bytes:
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
 
 
-def authenticate(reader: Reader, token: str | None, account: str) -> Credential:
+def authenticate(reader: Reader, token: str | None, account: str, now_ms: int) -> Credential:
     """The credential behind *token*, for a request about *account*.
 
+    Args:
+        reader: the snapshot in which the request is answered.
+        token: a master token or the string of a Token, as it came.
+        account: the account in the address.
+        now_ms: the time of the request, in ms since 1970 UTC.
+
     Raises:
-        Forbidden: there is no such token, or it belongs to another account.
+        Forbidden: there is no such token, it belongs to another account, or it has expired.
     """
-    found = reader.credential(hash_secret(token)) if token else None
-    if found is None or found.name != account:
+    secret = reader.credential(hash_secret(token)) if token else None
+    secret = Secret(secret) if isinstance(secret, Account) else secret  # INTERIM
+    if secret is None or secret.account.name != account:
         raise Forbidden(NO_CREDENTIAL)
-    return Credential(found)
+    if secret.object_id is None:
+        return _owner(reader, secret.account, now_ms, "master")
+    if secret.expires_at is not None and secret.expires_at <= now_ms:
+        raise Forbidden(EXPIRED)
+    found = reader.object("token", secret.object_id)
+    if found is None:
+        raise Forbidden(NO_CREDENTIAL)
+    return Credential(
+        secret.account,
+        "token",
+        grants_of(found.doc["paths"], implied=("read",)),
+        token_id=found.id,
+        expires_at=secret.expires_at,
+        at_ms=now_ms,
+    )
+
+
+def credential_of(reader: Reader, account: Account, now_ms: int) -> Credential:
+    """The rights of an account's owner, for what the server does in its name.
+
+    Tracks, tasks and scripts run with them. They hold for *now_ms* (ms since 1970 UTC): whoever
+    keeps one asks again after a while, since Shares come and go.
+    """
+    return _owner(reader, account, now_ms, "identity")
+
+
+def _owner(
+    reader: Reader, account: Account, now_ms: int, kind: Literal["master", "identity"]
+) -> Credential:
+    shares = (
+        reader.shares_to(account.identity_id) if hasattr(reader, "shares_to") else []
+    )  # INTERIM
+    grants = tuple(
+        grant
+        for share in shares
+        if is_live(share.doc, now_ms)
+        for grant in grants_of(share.doc["paths"])
+    )
+    return Credential(account, kind, grants, at_ms=now_ms)
+
+
+def grants_of(
+    paths: Mapping[str, Mapping[str, Any]], *, implied: Iterable[Action] = ()
+) -> tuple[Grant, ...]:
+    """The ``paths`` of a Token or Share as grants; *implied* flags hold at each of them."""
+    return tuple(
+        Grant(
+            path,
+            frozenset(implied)
+            | {flag for flag in _FLAGS if flags.get(flag)}
+            | frozenset(_ADMINISTER if flags.get("administer") else ()),
+        )
+        for path, flags in paths.items()
+    )
+
+
+def expiry_of(doc: Mapping[str, Any]) -> int | None:
+    """When a Token or Share stops working, in ms since 1970 UTC; None for never.
+
+    A ``duration`` of 0 is none (1.9).
+    """
+    duration = doc.get("duration")
+    return int(doc["creationDate"]) + int(duration) if duration else None
+
+
+def is_live(doc: Mapping[str, Any], now_ms: int) -> bool:
+    """Whether a Token or Share has not expired."""
+    expires_at = expiry_of(doc)
+    return expires_at is None or expires_at > now_ms
 
 
 def may(credential: Credential, action: Action, path: str, *, public: bool = False) -> Verdict:
@@ -99,13 +253,19 @@ def may(credential: Credential, action: Action, path: str, *, public: bool = Fal
         action: what for.
         path: the normalised path of the Flow, existing or to be made.
         public: whether the Flow there is public: any account may then read it and its Drops.
+
+    Returns:
+        a verdict that is true or tells the missing right and the path.
     """
-    name = credential.account.name
-    if covers(f"/{name}", path):
-        return Verdict(True)
-    if public and action in ("read", "dropRead"):
-        return Verdict(True)
-    return Verdict(False, f"path: {path} is not in the namespace of the account {name}")
+    if credential.is_owner:
+        if covers(f"/{credential.account.name}", path):
+            return _ALLOWED
+        if public and action in ("read", "dropRead"):
+            return _ALLOWED
+    if any(action in grant.flags and covers(grant.path, path) for grant in credential.grants):
+        return _ALLOWED
+    whose = f"the account {credential.account.name}" if credential.is_owner else "this Token"
+    return Verdict(False, f"path: {whose} has no right {action} at {path}")
 
 
 def covers(prefix: str, path: str) -> bool:

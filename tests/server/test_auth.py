@@ -59,7 +59,7 @@ def test_a_master_token_may_do_everything_at_home_and_read_what_is_public(
 
     assert bool(verdict) is allowed
     assert verdict.why_not == (
-        "" if allowed else f"path: {path} is not in the namespace of the account nora"
+        "" if allowed else f"path: the account nora has no right {action} at {path}"
     )
 
 
@@ -100,7 +100,7 @@ def test_an_account_is_made_once_and_tells_its_secret_once(nora):
     assert account == again
     assert secret is not None
     assert nothing is None
-    assert store.read(lambda reader: authenticate(reader, secret, "carl")).account == account
+    assert store.read(lambda reader: authenticate(reader, secret, "carl", 0)).account == account
 
 
 def test_a_new_token_ends_the_old_one(nora):
@@ -122,7 +122,7 @@ def test_a_token_speaks_for_its_own_account_only(nora, bob):
 
     for token, account in [(bob.token, "nora"), ("", "nora"), (None, "nora"), ("x", "nora")]:
         with pytest.raises(Forbidden):
-            store.read(lambda reader, t=token, a=account: authenticate(reader, t, a))
+            store.read(lambda reader, t=token, a=account: authenticate(reader, t, a, 0))
 
 
 def test_no_secret_lies_in_the_data_folder(tmp_path, nora):

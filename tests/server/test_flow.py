@@ -95,7 +95,7 @@ def test_another_namespace_cannot_be_written(nora, bob):
     for path in ("/bob/x", "/bob/y", "/noras/x"):
         refused = nora.ask("POST", "/flow", {"path": path})
         assert refused.status == 403
-        assert refused.errors == [f"path: {path} is not in the namespace of the account nora"]
+        assert refused.errors == [f"path: the account nora has no right write at {path}"]
 
 
 def test_an_update_changes_what_it_names(nora):

@@ -72,6 +72,29 @@ def _data_and_account(command: F) -> F:
     metavar="NAME",
     help="Write URL, account and token to this profile, for `flowkit.connect(NAME)`.",
 )
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    help="How lines of the log are written [FLOWKIT_LOG_FORMAT, default: text].",
+)
+@click.option(
+    "--access-log",
+    is_flag=True,
+    default=None,
+    help="Log every request [FLOWKIT_ACCESS_LOG].",
+)
+@click.option(
+    "--metrics",
+    is_flag=True,
+    default=None,
+    help="Answer GET /metrics, to whoever can reach the port [FLOWKIT_METRICS].",
+)
+@click.option(
+    "--rate-limit-per-s",
+    metavar="N",
+    type=float,
+    help="Requests a second for each credential [FLOWKIT_RATE_LIMIT_PER_S, default: no limit].",
+)
 def serve(save_profile: str | None, **flags: Any) -> None:
     """Run a platform until Ctrl-C or SIGTERM.
 
@@ -171,7 +194,7 @@ def _save_profile(name: str, server: Server) -> str:
         if known is not None:
             hashed = hash_secret(known)
             owner = server.store.read(lambda reader: reader.credential(hashed))
-            secret = known if owner is not None and owner.name == server.account else None
+            secret = known if owner is not None and owner.account.name == server.account else None
     if secret is None:
         folder = quote(str(server.settings.data))
         raise UsageError(

@@ -136,6 +136,16 @@ bodies_aside_max = 4
 response_stall_timeout_s = 30.0
 """Seconds for the next 256 KiB of an answer to leave; a client that reads nothing is let go."""
 
+answer_bytes_per_s_min = 65_536
+"""Slowest pace at which a client may read a large answer, on the whole: it gets one second for each
+so many bytes beside response_stall_timeout_s. An answer is held in memory until it has left."""
+
+answers_bytes_max = 512 * 1024 * 1024
+"""Bytes of all large answers on their way; beyond it a read is answered 503 instead of one more."""
+
+loop_sample_s = 0.1
+"""Seconds between two looks at whether the event loop of the HTTP server comes late."""
+
 linger_timeout_s = 5.0
 """Seconds that a refused request may go on sending, so that its client gets to read the refusal."""
 
@@ -191,6 +201,10 @@ store_batch_jobs_max = 1_000
 
 store_batch_time_s = 0.05
 """Seconds after which a commit takes no further writes, so that the first need not wait long."""
+
+store_later_s = 0.5
+"""Seconds that a count of the statistics may wait for a write to go with; then it is committed alone.
+"""
 
 store_flows_cached = 10_000
 """Flows whose numbers the writer keeps in memory between commits; some 2 KiB each."""
@@ -257,6 +271,9 @@ track_hops_max = 16
 
 track_batch_deliveries_max = 500
 """Most Drops that one Track takes in one commit."""
+
+track_batch_bytes_max = 8 * 1024 * 1024
+"""Bytes of waiting Drops that are taken for one run of a Track; at least one Drop is taken."""
 
 track_backlog_max = 100_000
 """Most Drops that wait for the Tracks of one Flow; beyond it the oldest are skipped, and counted."""

@@ -69,7 +69,7 @@ class Watch:
     ) -> None:
         per_s = settings.rate_limit_per_s
         self.pace = Pace(per_s, settings.rate_limit_burst, clock=clock) if per_s else None
-        self._metrics = metrics
+        self.metrics = metrics
         self._logs_all = settings.access_log
         self._clock = clock
 
@@ -108,7 +108,7 @@ class Watch:
             asked.secret_hash = secret_hash
             pace.admit(secret_hash)
         except TooManyRequests:
-            self._metrics.count("flowkit_rate_limited_total", who)
+            self.metrics.count("flowkit_rate_limited_total", who)
             raise
 
     def charge(self, asked: Asked, call: Call) -> None:
@@ -125,8 +125,17 @@ class Watch:
         headers = {**response.headers, "x-request-id": asked.request_id}
         if self.pace is not None and asked.secret_hash:
             headers |= self.pace.headers(asked.secret_hash)
+        return self._told(asked, replace(response, headers=headers))
+
+    def refused(self, response: Response) -> Response:
+        """The answer to what never became a request of the application; it gets an id, too."""
+        asked = Asked(logs.request_id_of({}), self._clock(), "other", "(http)")
+        headers = {**response.headers, "x-request-id": asked.request_id}
+        return self._told(asked, replace(response, headers=headers))
+
+    def _told(self, asked: Asked, response: Response) -> Response:
         took_s = self._clock() - asked.begun_s
-        self._metrics.request(asked.route, asked.method, response.status, took_s)
+        self.metrics.request(asked.route, asked.method, response.status, took_s)
         if self._logs_all:
             logs.access(
                 request_id=asked.request_id,
@@ -137,4 +146,4 @@ class Watch:
                 bytes=len(response.body),
                 ms=round(took_s * 1000, 1),
             )
-        return replace(response, headers=headers)
+        return response

@@ -45,6 +45,8 @@ class Bounds:
     body_bytes_max: int = limits.body_bytes_max
     body_array_bytes_max: int = limits.body_array_bytes_max
     bodies_bytes_max: int = limits.bodies_bytes_max
+    answers_bytes_max: int = limits.answers_bytes_max
+    answer_bytes_per_s_min: float = limits.answer_bytes_per_s_min
     connections_max: int = limits.connections_max
 
     def body_max(self, head: Head) -> int:

@@ -21,7 +21,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
-import resource
 import socket
 import time
 from collections.abc import Callable
@@ -36,8 +35,11 @@ from flowkit import green, limits
 from flowkit.protocol.envelope import Request, Response
 from flowkit.server import message
 from flowkit.server.answers import refusal
+from flowkit.server.asked import Watch
 from flowkit.server.exchange import Application, Bounds, answer
+from flowkit.server.listening import bound_socket, connections_max
 from flowkit.server.message import Head, Refused
+from flowkit.server.metrics import Metrics
 
 __all__ = ["Application", "Bounds", "HttpServer"]
 
@@ -45,8 +47,6 @@ _log = logging.getLogger(__name__)
 
 _RECV_BYTES = 64 * 1024
 _SEND_BYTES = 256 * 1024
-_FILES_KEPT = 64
-"""Open files that connections leave for the store, its readers and the log."""
 _OUT_OF_FILES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
@@ -58,22 +58,33 @@ class HttpServer:
         host, port: where to listen; port 0 takes a free one. The socket is bound at once, requests
             are answered from ``start()`` on.
         bounds: time-outs and sizes.
+        watch: sees the requests that are refused before the application has them, and counts.
 
     Raises:
         OSError: the address cannot be had.
     """
 
     def __init__(
-        self, app: Application, host: str, port: int, *, bounds: Bounds | None = None
+        self,
+        app: Application,
+        host: str,
+        port: int,
+        *,
+        bounds: Bounds | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self.app = app
+        self.watch = watch
         self.bounds = bounds or Bounds()
         self.stopping = False
         self.connections: set[_Connection] = set()
         self._host = host
-        self._socket = _bound_socket(host, port)
+        self._socket = bound_socket(host, port)
         self.port: int = self._socket.getsockname()[1]
         self.held_bytes = 0
+        self.answers_bytes = 0
+        self.received_bytes = 0
+        self.sent_bytes = 0
         self._aside = green.Slots(limits.bodies_aside_max)
         self._begun = False
         self._stop: green.Cell[float] = green.Cell()
@@ -133,9 +144,11 @@ class HttpServer:
     def _run(self) -> None:
         """The life of the server's thread."""
         listener = gevent.socket.socket(fileno=self._socket.detach())
-        pool = gevent.pool.Pool(_connections_max(self.bounds))
+        pool = gevent.pool.Pool(connections_max(self.bounds.connections_max))
         try:
             accepting = gevent.spawn(self._accept, listener, pool)
+            if self.watch is not None:
+                gevent.spawn(self._count, self.watch.metrics)
             grace_s = self._stop.get()
             self.stopping = True
             accepting.kill()
@@ -147,27 +160,37 @@ class HttpServer:
             self._stopped.set(None)
             gevent.get_hub().destroy(destroy_loop=True)
 
+    def _count(self, metrics: Metrics) -> None:
+        """Show the connections and what they carry, and measure how late the loop comes."""
+        metrics.watch("flowkit_http_connections", lambda: len(self.connections))
+        metrics.watch("flowkit_http_received_bytes_total", lambda: self.received_bytes)
+        metrics.watch("flowkit_http_sent_bytes_total", lambda: self.sent_bytes)
+        while True:
+            due_s = time.monotonic() + limits.loop_sample_s
+            gevent.sleep(limits.loop_sample_s)
+            metrics.observe("flowkit_loop_stall_seconds", max(0.0, time.monotonic() - due_s))
+
     def _accept(self, listener: Any, pool: Any) -> None:
         """Accept for ever. The pool makes it wait while there are too many connections."""
         while True:
             try:
-                sock, _ = listener.accept()
+                sock, peer = listener.accept()
             except OSError as error:
                 if error.errno in _OUT_OF_FILES:
                     _log.warning("no further connection can be accepted: %s", error)
                     gevent.sleep(0.2)
                 continue
-            pool.spawn(_Connection(self, sock).run)
+            pool.spawn(_Connection(self, sock, peer[0]).run)
 
     def _accept_waiting(self, listener: Any, pool: Any) -> None:
         """Accept those who were connected before the stop: their requests are under way."""
         listener.settimeout(0)
         while not pool.full():
             try:
-                sock, _ = listener.accept()
+                sock, peer = listener.accept()
             except OSError:
                 return
-            pool.spawn(_Connection(self, sock).run)
+            pool.spawn(_Connection(self, sock, peer[0]).run)
 
     def _end_connections(self, pool: Any, grace_s: float) -> None:
         for connection in self.connections:
@@ -189,33 +212,16 @@ def _handle_into(cell: green.Cell[Response], app: Application, request: Request)
         cell.fail(error)
 
 
-def _connections_max(bounds: Bounds) -> int:
-    """The bound of connections, below what the process may open: the store needs files, too."""
-    files_max, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if files_max == resource.RLIM_INFINITY:
-        return bounds.connections_max
-    return max(1, min(bounds.connections_max, files_max - _FILES_KEPT))
-
-
-def _bound_socket(host: str, port: int) -> socket.socket:
-    """A listening socket whose connections send without Nagle's delay."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    family = found[0][0]
-    bound = socket.create_server((host, port), family=family, backlog=1024)
-    bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    bound.setblocking(False)
-    return bound
-
-
 class _Connection:
     """One connection: requests in, answers out, in order."""
 
-    __slots__ = ("_bounds", "_buffer", "_held_bytes", "_idle", "_server", "_sock")
+    __slots__ = ("_bounds", "_buffer", "_held_bytes", "_idle", "_peer", "_server", "_sock")
 
-    def __init__(self, server: HttpServer, sock: Any) -> None:
+    def __init__(self, server: HttpServer, sock: Any, peer: str) -> None:
         self._server = server
         self._bounds = server.bounds
         self._sock = sock
+        self._peer = peer
         self._buffer = bytearray()
         self._held_bytes = 0
         self._idle = True
@@ -255,14 +261,16 @@ class _Connection:
                 return False
             body = self._read_body(head)
         except Refused as refused:
-            self._send(refusal(refused), keep_alive=False)
+            self._send(self._noted(refusal(refused)), keep_alive=False)
             self._linger()
             return False
         target = "/" if head.target == "*" else head.target
         method = "GET" if head.method == "HEAD" else head.method
         response = answer(
             self._server,
-            lambda headers, plain: Request.from_target(method, target, headers, plain),
+            lambda headers, plain: Request.from_target(
+                method, target, headers, plain, peer=self._peer
+            ),
             head.headers,
             body,
             self._bounds.body_max(head),
@@ -270,6 +278,7 @@ class _Connection:
         )
         del body
         self._let_go()
+        response = self._bounded(self._noted(response), head)
         keep_alive = head.keep_alive and not self._server.stopping
         self._send(response, keep_alive=keep_alive, head=head)
         if keep_alive:
@@ -277,6 +286,28 @@ class _Connection:
         if self._buffer or not self._server.stopping:  # a stop waits for nobody to hang up
             self._linger()
         return False
+
+    def _noted(self, response: Response) -> Response:
+        """*response* with a request id and counted, if the application has not seen to that."""
+        watch = self._server.watch
+        if watch is None or "x-request-id" in response.headers:
+            return response
+        return watch.refused(response)
+
+    def _bounded(self, response: Response, head: Head) -> Response:
+        """*response*, or a refusal where too many large answers to reads are on their way."""
+        is_large = len(response.body) > _SEND_BYTES
+        held = self._server.answers_bytes + len(response.body)
+        if not is_large or head.method == "POST" or held <= self._bounds.answers_bytes_max:
+            return response
+        busy = Refused(
+            "too many large answers are on their way: ask for this one again later",
+            status=503,
+            retry_after_s=1,
+        )
+        kept = {name: value for name, value in response.headers.items() if name[:2] == "x-"}
+        refused = refusal(busy)
+        return Response(refused.status, {**refused.headers, **kept}, refused.body)
 
     def _read_head(self, wait_s: float) -> Head | None:
         """The next head, or None if the client has no further request."""
@@ -312,6 +343,7 @@ class _Connection:
             return False
         self._idle = False
         self._buffer += data
+        self._server.received_bytes += len(data)
         return bool(data)
 
     def _read_body(self, head: Head) -> bytes:
@@ -381,6 +413,7 @@ class _Connection:
         except TimeoutError:
             raise Refused(f"{what} did not arrive in time", status=408) from None
         self._buffer += data
+        self._server.received_bytes += len(data)
         return bool(data)
 
     def _send(self, response: Response, *, keep_alive: bool, head: Head | None = None) -> None:
@@ -400,14 +433,29 @@ class _Connection:
         self._send_bytes(data)
 
     def _send_bytes(self, data: bytes) -> None:
-        """Send everything; a client that takes no slice of it within the bound is let go."""
-        self._sock.settimeout(self._bounds.stall_timeout_s)
+        """Send everything; a client that takes no slice of it within the bound is let go.
+
+        So is one that takes a large answer slice by slice, but too slowly on the whole.
+        """
+        bounds, server = self._bounds, self._server
+        server.sent_bytes += len(data)
+        self._sock.settimeout(bounds.stall_timeout_s)
         if len(data) <= _SEND_BYTES:
             self._sock.sendall(data)
             return
-        view = memoryview(data)
-        for at in range(0, len(view), _SEND_BYTES):
-            self._sock.sendall(view[at : at + _SEND_BYTES])
+        allowed_s = bounds.stall_timeout_s + len(data) / bounds.answer_bytes_per_s_min
+        deadline = time.monotonic() + allowed_s
+        server.answers_bytes += len(data)
+        try:
+            view = memoryview(data)
+            for at in range(0, len(view), _SEND_BYTES):
+                left_s = deadline - time.monotonic()
+                if left_s <= 0:
+                    raise TimeoutError
+                self._sock.settimeout(min(left_s, bounds.stall_timeout_s))
+                self._sock.sendall(view[at : at + _SEND_BYTES])
+        finally:
+            server.answers_bytes -= len(data)
 
     def _linger(self) -> None:
         """Read and forget what the client still sends.

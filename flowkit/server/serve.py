@@ -25,6 +25,7 @@ from typing import Any, Self
 from flowkit import limits
 from flowkit._version import __version__
 from flowkit.errors import SettingsError
+from flowkit.server import logs
 from flowkit.server.app import App
 from flowkit.server.auth import check_account_name, ensure_account
 from flowkit.server.exchange import Bounds
@@ -183,6 +184,7 @@ def serve(
     Raises:
         SettingsError: as ``Server``.
     """
+    logs.configure(settings.log_format, access_log=settings.access_log)
     _open_more_files()
     # A large answer is many small objects and no cycles. By default each 700 new ones call the
     # collector, which holds up every request; this process is ours, so it may come less often.
@@ -248,7 +250,7 @@ def _is_loopback(host: str) -> bool:
 
 def _listening(app: App, settings: Settings, bounds: Bounds) -> HttpServer:
     try:
-        return HttpServer(app, settings.host, settings.port, bounds=bounds)
+        return HttpServer(app, settings.host, settings.port, bounds=bounds, watch=app.watch)
     except OSError as error:
         reason = str(error.strerror or error).partition(" (")[0]  # Python appends the address
         raise SettingsError(

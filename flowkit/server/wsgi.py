@@ -16,6 +16,7 @@ from flowkit.protocol.envelope import Request, Response
 from flowkit.server import message
 from flowkit.server.answers import refusal
 from flowkit.server.exchange import Application, Bounds, answer
+from flowkit.server.logs import request_id_of
 from flowkit.server.message import Head, Refused
 
 __all__ = ["wsgi_app"]
@@ -30,7 +31,8 @@ def wsgi_app(
     def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
         method = environ["REQUEST_METHOD"]
         response = _wsgi_answer(app, environ, method, kept)
-        headers = [*response.headers.items(), ("content-length", str(len(response.body)))]
+        named = {"x-request-id": request_id_of({}), **response.headers}
+        headers = [*named.items(), ("content-length", str(len(response.body)))]
         start_response(f"{response.status} {message.phrase(response.status)}", headers)
         return [b"" if method == "HEAD" else response.body]
 
@@ -61,7 +63,9 @@ def _wsgi_answer(
     asked = "GET" if method == "HEAD" else method
     return answer(
         app,
-        lambda plain_headers, plain: Request(asked, segments, params, plain_headers, plain),
+        lambda plain_headers, plain: Request(
+            asked, segments, params, plain_headers, plain, str(environ.get("REMOTE_ADDR", ""))
+        ),
         headers,
         body,
         bytes_max,

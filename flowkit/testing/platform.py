@@ -77,7 +77,9 @@ class Platform:
             raise UsageError("this platform is closed", hint="make a new one with Platform()")
         if self._http is None:
             settings = self._platform.settings
-            self._http = HttpServer(self.app, host, port, bounds=bounds or bounds_of(settings))
+            self._http = HttpServer(
+                self.app, host, port, bounds=bounds or bounds_of(settings), watch=self.app.watch
+            )
             self._http.start()
         return self._http.url
 

@@ -456,7 +456,7 @@ def test_our_own_fault_is_a_500_with_a_request_id_and_no_traceback(nora, caplog)
             assert failed.errors[0].rsplit(" ", 1)[1] in caplog.text
     nora.app.store = store
     assert "the secret reason" in caplog.text
-    assert "request abc failed" in caplog.text
+    assert "request abc GET flow failed" in caplog.text
     assert nora.token not in caplog.text
 
 

@@ -4,6 +4,10 @@ Whether an object exists is not revealed to who may not read it: 404 then, whate
 only for what the caller may read and not change, and for making something under a path that it may
 not write.
 
+A Flow and its Drops are read by different rights. Whoever has the right that it asks for gets it,
+whatever else it may do: Drops can be written where neither the Flow nor they can be read. A refusal
+is 403 for who may read the Flow, or its Drops where it wants to write some.
+
 Source: protocol 3.4 (404 before 403), 8.2 (flags), 1.5 (``public``).
 """
 
@@ -40,10 +44,14 @@ def flow_at(reader: Reader, who: Credential, path: str, action: Action) -> Store
 
 
 def _allowed(flow: StoredFlow | None, who: Credential, action: Action) -> StoredFlow:
-    if flow is None or not is_readable(flow, who):
+    if flow is None:
         raise NotFound(NOT_LOCATED)
-    demand(who, action, flow.path, public=bool(flow.doc.get("public")))
-    return flow
+    verdict = may(who, action, flow.path, public=bool(flow.doc.get("public")))
+    if verdict:
+        return flow
+    if is_readable(flow, who) or (action == "dropWrite" and is_readable(flow, who, "dropRead")):
+        raise Forbidden(verdict.why_not)
+    raise NotFound(NOT_LOCATED)
 
 
 def demand(who: Credential, action: Action, path: str, *, public: bool = False) -> None:

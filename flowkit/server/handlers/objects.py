@@ -46,7 +46,7 @@ def place_of(kind: str, doc: Mapping[str, Any]) -> str | None:
 
 def owns(who: Credential, found: StoredObject) -> bool:
     """Whether *who* is the owner, with the master token."""
-    return who.kind == "master" and found.account == who.account.name
+    return who.is_owner and found.account == who.account.name
 
 
 def demand_master(who: Credential, what: str) -> None:
@@ -55,7 +55,7 @@ def demand_master(who: Credential, what: str) -> None:
     Raises:
         Forbidden: it is one.
     """
-    if who.kind != "master":
+    if not who.is_owner:
         raise Forbidden(f"A Token cannot {what}: it takes the right 'write', the master token's")
 
 

@@ -1,0 +1,226 @@
+"""The description of the HTTP API in OpenAPI 3.1, made of the route table and the resources.
+
+Nothing about a route or a member is written here a second time: addresses and parameters come from
+``ROUTES``, bodies from ``RESOURCES`` (``shapes.py``). OpenAPI has no word for the methods MGET and
+MPUT, so they are described as what they may be sent as: a POST with ``X-HTTP-Method-Override``.
+
+Source: protocol 3.3 (envelope), 3.4 (statuses), 3.5 (routes, overrides), 3.6 (parameters).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from flowkit._version import __version__
+from flowkit.protocol.resources import BY_ROUTE
+from flowkit.server.routes import ROUTES, Route
+from flowkit.server.shapes import PARAMETERS, Schema, bodies, ref, schemas
+
+__all__ = ["UNVERSIONED", "document"]
+
+_ANY: Schema = {}
+_TEXT: Schema = {"type": "string"}
+
+_REFUSALS: Mapping[str, str] = {
+    "400": "The body, a member, a parameter, a path or a filter is at fault.",
+    "403": "The token is missing or wrong, or does not give the right that this needs.",
+    "404": "There is no such object, or none that the caller may read.",
+    "409": "A conflict with what is there.",
+    "413": "The body is too large.",
+    "414": "The request line is too long.",
+    "429": "Too many requests; Retry-After says how many seconds to wait.",
+    "503": "The server is stopping, or has too much to do.",
+}
+
+UNVERSIONED: Mapping[str, tuple[str, str]] = {
+    "/health": ("Whether the server works, for whoever watches over it", "application/json"),
+    "/metrics": ("Figures for Prometheus", "text/plain"),
+    "/openapi.json": ("This description", "application/json"),
+}
+"""The addresses outside of version and account: what each answers, and its media type."""
+
+_CRUD: Mapping[tuple[str, str], str] = {
+    ("GET", ""): "Find {}s",
+    ("MGET", ""): "Read many {}s: ids to objects, without those that are not there",
+    ("MPUT", ""): "Change many {}s, all or none",
+    ("POST", ""): "Create a {}",
+    ("GET", "/{id}"): "Read a {}",
+    ("PUT", "/{id}"): "Change a {}",
+    ("PUT", "/{id}/{member}"): "Change one member of a {}",
+    ("DELETE", "/{id}"): "Delete a {}",
+}
+"""What each verb does, as it stands in the description."""
+
+
+_OTHERS: Mapping[tuple[str, str], str] = {
+    ("GET", "drop"): "Find in the flow at a path",
+    ("MGET", "drop"): "Find in several flows",
+    ("POST", "drop"): "Create a drop, or an array of them in one commit",
+    ("GET", "drop/{flow}"): "Find in one flow",
+    ("MGET", "drop/{flow}"): "Read many drops: ids to objects, without those that are not there",
+    ("POST", "drop/{flow}"): "Create a drop, or an array of them in one commit",
+    ("MPUT", "drop/{flow}"): "Change many drops, all or none",
+    ("DELETE", "drop/{flow}"): "Delete all drops of a flow",
+    ("GET", "drop/{flow}/{id}"): "Read a drop",
+    ("PUT", "drop/{flow}/{id}"): "Change a drop",
+    ("DELETE", "drop/{flow}/{id}"): "Delete a drop",
+    ("PUT", "drop/{flow}/{id}/{member}"): "Change one member of a drop",
+    ("POST", "drop/{flow}/aggregate"): "Compute over groups of drops",
+    ("POST", "track/simulate"): "Run a track that is not stored, on one drop, without any effect",
+    ("POST", "batch"): "Many reads in one request, each with an answer of its own",
+}
+"""What the other routes do."""
+
+
+@cache
+def document(account: str | None = None) -> dict[str, Any]:
+    """The description; the same value for the same *account*, not to be changed.
+
+    Args:
+        account: stands in the example addresses; None: ``nora``.
+
+    Returns:
+        an OpenAPI 3.1 document, ready for JSON.
+    """
+    paths: dict[str, Any] = {}
+    for pattern in dict.fromkeys(route.pattern for route in ROUTES):
+        paths[f"/{pattern}"] = _path_item([each for each in ROUTES if each.pattern == pattern])
+    for path, (summary, media) in UNVERSIONED.items():
+        answer = {"description": summary, "content": {media: {"schema": _ANY}}}
+        operation = {"summary": summary, "security": [], "responses": {"200": answer}}
+        operation["operationId"] = path.strip("/").replace(".", "-")
+        paths[path] = {"servers": [{"url": "/"}], "get": operation}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "flowkit",
+            "version": __version__,
+            "summary": "Streams of device data: flows of drops, tracks between them.",
+        },
+        "servers": [
+            {
+                "url": "/v{generation}/{account}",
+                "variables": {
+                    "generation": {
+                        "default": "4.0",
+                        "description": "0.1 shows typed elements, any other plain ones",
+                    },
+                    "account": {"default": account or "nora"},
+                },
+            }
+        ],
+        "security": [{"token": []}],
+        "paths": paths,
+        "components": {
+            "schemas": schemas(),
+            "securitySchemes": {
+                "token": {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": "X-Auth-Token",
+                    "description": "The master token of the account, or the string of a Token.",
+                }
+            },
+        },
+    }
+
+
+# Operations
+
+
+def _path_item(routes: Sequence[Route]) -> dict[str, Any]:
+    """The operations of one address; MGET and MPUT become part of its POST."""
+    item: dict[str, Any] = {}
+    posts = [each for each in routes if each.method in ("POST", "MGET", "MPUT")]
+    for route in routes:
+        if route.method in ("GET", "PUT", "DELETE"):
+            item[route.method.lower()] = _operation([route])
+    if posts:
+        item["post"] = _operation(sorted(posts, key=lambda each: each.method != "POST"))
+    names = re.findall(r"{(\w+)}", routes[0].pattern)
+    if names:
+        item["parameters"] = [
+            {"name": name, "in": "path", "required": True, "schema": _TEXT} for name in names
+        ]
+    return item
+
+
+def _operation(routes: Sequence[Route]) -> dict[str, Any]:
+    """One operation: of one route, or of a POST with those that go by override."""
+    first = routes[0]
+    sent = [body for body, _ in map(bodies, routes) if body is not None]
+    answered = [answer for _, answer in map(bodies, routes)]
+    known = {name for route in routes for name in route.known}
+    operation: dict[str, Any] = {
+        "operationId": re.sub(r"\W+", "-", f"{first.method.lower()}-{first.pattern}").strip("-"),
+        "summary": _summary(first),
+        "tags": [first.pattern.partition("/")[0]],
+        "parameters": [_parameter(name) for name in PARAMETERS if name in known],
+        "responses": _responses(first, answered),
+    }
+    others = [route for route in routes if route.method != "POST"] if first.method == "POST" else []
+    if len(routes) > 1 or first.method in ("MGET", "MPUT"):
+        operation["parameters"].append(_override(routes))
+        operation["description"] = " ".join(
+            f"With X-HTTP-Method-Override: {each.method}: {_summary(each)}."
+            for each in others or routes
+        )
+    if sent:
+        schema = sent[0] if len(sent) == 1 else {"anyOf": sent}
+        operation["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": schema}},
+        }
+    return operation
+
+
+def _override(routes: Sequence[Route]) -> dict[str, Any]:
+    methods = [each.method for each in routes if each.method != "POST"]
+    return {
+        "name": "X-HTTP-Method-Override",
+        "in": "header",
+        "required": routes[0].method != "POST",
+        "schema": {"type": "string", "enum": methods},
+        "description": "What the POST stands for, where a method of HTTP is not at hand.",
+    }
+
+
+def _parameter(name: str) -> dict[str, Any]:
+    description, schema = PARAMETERS[name]
+    return {"name": name, "in": "query", "description": description, "schema": schema}
+
+
+def _responses(route: Route, answered: Sequence[Schema]) -> dict[str, Any]:
+    body = answered[0] if len(answered) == 1 else {"anyOf": list(answered)}
+    envelope = {
+        "type": "object",
+        "required": ["head", "body"],
+        "properties": {"head": ref("Head"), "body": body},
+    }
+    content = {"application/json": {"schema": envelope}}
+    responses: dict[str, Any] = {"200": {"description": "Done.", "content": content}}
+    if route.method == "POST":
+        responses["201"] = {"description": "Created.", "content": content}
+    if route.array:
+        said = "Some entries of the array were not stored."
+        responses["207"] = {"description": said, "content": content}
+    refusal = {"application/json": {"schema": ref("Refusal")}}
+    for status, description in _REFUSALS.items():
+        responses[status] = {"description": description, "content": refusal}
+    return responses
+
+
+def _summary(route: Route) -> str:
+    """What a route does, in one sentence without its full stop."""
+    said = _OTHERS.get((route.method, route.pattern))
+    if said is not None:
+        return said
+    first, slash, rest = route.pattern.partition("/")
+    resource, verb = BY_ROUTE.get(first), _CRUD.get((route.method, slash + rest))
+    if resource is None or verb is None:
+        return (route.handler.__doc__ or route.pattern).splitlines()[0].replace("``", "")
+    sentence = verb.format(resource.name.replace("_", " ")).replace("identitys", "identities")
+    return re.sub(r"\ba (?=[aei])", "an ", sentence)

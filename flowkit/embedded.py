@@ -32,7 +32,7 @@ from flowkit.server.auth import ensure_account, hash_secret, mint_secret
 from flowkit.server.exchange import Application
 from flowkit.server.serve import open_data
 from flowkit.server.settings import Settings
-from flowkit.server.store.base import Account, Reader, Store, Writer
+from flowkit.server.store.base import Account, Commit, Reader, Secret, Store, Writer
 from flowkit.server.store.sqlite import clock_ms
 
 if TYPE_CHECKING:
@@ -204,6 +204,14 @@ class _OwnedStore:
         """As the store's."""
         return self._store.write(lambda writer: job(_Owned(writer, self)))
 
+    def count_later(self, kind: str, object_id: str) -> None:
+        """As the store's."""
+        self._store.count_later(kind, object_id)
+
+    def on_commit(self, told: Callable[[Commit], None]) -> None:
+        """As the store's."""
+        self._store.on_commit(told)
+
     def close(self) -> None:
         """As the store's."""
         self._store.close()
@@ -218,11 +226,11 @@ class _Owned:
         self._transaction = transaction
         self._store = store
 
-    def credential(self, secret_hash: bytes) -> Account | None:
+    def credential(self, secret_hash: bytes) -> Secret | None:
         """The owner for the owner's secret, else what the store says."""
         if secret_hash == self._store.secret_hash:
-            return self._store.owner
-        found: Account | None = self._transaction.credential(secret_hash)
+            return Secret(self._store.owner)
+        found: Secret | None = self._transaction.credential(secret_hash)
         return found
 
     def __getattr__(self, name: str) -> Any:

@@ -257,6 +257,9 @@ cancel_timeout_s = 5.0
 objects_max = 10_000
 """Most objects of one kind (tracks, tokens, shares, groups, devices, tasks) of one account."""
 
+credential_duration_ms_max = 100 * 365 * 24 * 3_600 * 1000
+"""Longest duration of a Token or Share, in ms: 100 years. Beyond that it is meant to be none."""
+
 grant_paths_max = 100
 """Most paths in one Token or Share."""
 

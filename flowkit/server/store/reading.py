@@ -18,8 +18,19 @@ from flowkit import limits
 from flowkit.errors import BadRequest, ServerError
 from flowkit.green import monotonic
 from flowkit.protocol.envelope import too_large
-from flowkit.server.store import functions
-from flowkit.server.store.base import Account, Found, Reader, StoredDrop, StoredFlow
+from flowkit.server.store import counts, functions, lines
+from flowkit.server.store.base import (
+    Account,
+    Delivery,
+    Found,
+    Reader,
+    Secret,
+    StoredDrop,
+    StoredFlow,
+    StoredObject,
+    TrackState,
+)
+from flowkit.server.store.objects import Objects
 from flowkit.server.store.rows import (
     DROP_COLUMNS,
     FLOW_COLUMNS,
@@ -83,6 +94,8 @@ class Reading:
         self._budget = functions.install(connection)
         self._late_at = math.inf
         self._bytes_left = house.answer_bytes_max
+        self._objects = Objects(connection, self._count)
+        self._uncounted = Objects(connection, _ignore)
         connection.set_progress_handler(self._is_late, _STEPS_BETWEEN_LOOKS)
 
     def _is_late(self) -> bool:
@@ -127,14 +140,21 @@ class Reading:
         found = self._one("SELECT name, id FROM identity WHERE name = ?", name)
         return Account(*found) if found else None
 
-    def credential(self, secret_hash: bytes) -> Account | None:
-        """The account whose master token has that hash."""
-        found = self._one(
-            "SELECT name, id FROM identity WHERE name ="
-            " (SELECT account FROM credential WHERE secret_hash = ? AND kind = 'master')",
-            secret_hash,
-        )
+    def accounts(self) -> list[Account]:
+        """Every account, oldest first."""
+        found: list[Any] = self._connection.execute(
+            "SELECT name, id FROM identity ORDER BY id"
+        ).fetchall()
+        return [Account(*row) for row in found]
+
+    def account_of(self, identity_id: str) -> Account | None:
+        """The account that an identity owns."""
+        found = self._one("SELECT name, id FROM identity WHERE id = ?", identity_id)
         return Account(*found) if found else None
+
+    def credential(self, secret_hash: bytes) -> Secret | None:
+        """What the secret with that hash stands for, expired or not."""
+        return self._objects.credential(secret_hash)
 
     def identity(self, identity_id: str) -> dict[str, Any] | None:
         """An Identity's members, without secrets."""
@@ -183,6 +203,47 @@ class Reading:
         """``seq``, ``born``, ``bytes`` and ``DROP_COLUMNS`` of a live drop."""
         found = self._one(NEWEST_ROW, key, drop_id)
         return found[1:] if found is not None and found[0] is None else None
+
+    # Objects, tracks, statistics
+
+    def object(self, kind: str, object_id: str) -> StoredObject | None:
+        """The object of that kind with that id."""
+        with self._counted():
+            return self._objects.get(kind, object_id)
+
+    def objects(self, kind: str, *, account: str | None = None) -> list[StoredObject]:
+        """The objects of a kind, oldest first: those of one account, or all."""
+        with self._counted():
+            return self._objects.of_kind(kind, account)
+
+    def groups_of(self, identity_id: str) -> list[str]:
+        """The ids of the groups that an identity is a member of, whoever made them."""
+        return self._objects.groups_of(identity_id)
+
+    def shares_to(self, identity_id: str) -> list[StoredObject]:
+        """The shares issued to an identity or to a group that it is in, expired ones included."""
+        return self._uncounted.shares_to(identity_id)
+
+    def tracks_from(self, path: str) -> list[StoredObject]:
+        """The enabled tracks whose source is that path, in the order of their creation."""
+        with self._counted():
+            return self._objects.tracks_from(path)
+
+    def track_state(self, track_id: str) -> TrackState:
+        """How far a track has come."""
+        return lines.track_state(self._connection, track_id)
+
+    def deliveries(self, track: StoredObject, limit: int) -> list[Delivery]:
+        """The drops that wait for *track*, oldest first, at most *limit*; fewer if large."""
+        return lines.deliveries(self._connection, track, limit)
+
+    def waiting_tracks(self) -> list[str]:
+        """The ids of enabled tracks for which drops wait."""
+        return lines.waiting_tracks(self._connection)
+
+    def statistics(self, kind: str, object_id: str, since: int, until: int) -> dict[int, int]:
+        """Counts by hour, from *since* up to, not including, *until*."""
+        return counts.statistics(self._connection, kind, object_id, since, until)
 
     def answer(self, account: str, request_id: str) -> tuple[int, bytes] | None:
         """Status and body of the answer already given to that request, within the replay window."""
@@ -265,6 +326,10 @@ class ReaderSession:
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
+
+
+def _ignore(_size: int) -> None:
+    """What decides about rights is no part of an answer and is not bounded like one."""
 
 
 def _too_long(timeout_s: float) -> BadRequest:

@@ -8,7 +8,11 @@ including, ``until`` (the change that ended it). Live rows have no ``until``. ``
 ``ended`` hold the kinds of the two changes, ``at`` and ``ended_at`` their server times in ms; so
 the rows are the log of changes too, and none beside them is needed.
 
-Source: ``positions`` 1 to 3 and 5, protocol 1.4, 1.5, 1.8, 2.3, 3.2.
+An **object** is a track, group, token, share, device or task; what else must be found by it has a
+table or an index of its own. A **delivery** is a drop that waits for the tracks of its source; it
+goes when the last of them has passed its place.
+
+Source: ``positions`` 1 to 3 and 5, protocol 1.4 to 1.12, 2.3, 3.2, 6, 10.
 """
 
 from __future__ import annotations
@@ -30,7 +34,8 @@ __all__ = [
     "set_meta",
 ]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""What this flowkit writes; ``migrations.py`` leads from every earlier one to it."""
 
 SYNCHRONOUS = {"OFF": 0, "NORMAL": 1, "FULL": 2, "EXTRA": 3}
 """SQLite's levels. FULL: a commit returns after fsync. OFF: for stores that are thrown away."""
@@ -47,7 +52,8 @@ TABLES = (
         last_edit_date INTEGER, last_editor_id TEXT) WITHOUT ROWID""",
     """CREATE TABLE credential (
         secret_hash BLOB PRIMARY KEY, account TEXT NOT NULL, kind TEXT NOT NULL,
-        creation_date INTEGER NOT NULL) WITHOUT ROWID""",
+        creation_date INTEGER NOT NULL, object_id TEXT, expires_at INTEGER) WITHOUT ROWID""",
+    "CREATE INDEX credential_by_object ON credential (object_id) WHERE object_id IS NOT NULL",
     # AUTOINCREMENT: the key of a deleted flow never comes back, so its rows can never be another's.
     """CREATE TABLE flow (
         key INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, account TEXT NOT NULL,
@@ -82,6 +88,34 @@ TABLES = (
         status INTEGER NOT NULL, body BLOB NOT NULL)""",
     "CREATE UNIQUE INDEX answer_by_name ON answer (name)",
     "CREATE INDEX answer_by_at ON answer (at)",
+    # Ids of one kind rise in the order of their making, so the index lists them oldest first.
+    """CREATE TABLE object (
+        id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, account TEXT NOT NULL,
+        creation_date INTEGER NOT NULL, creator_id TEXT,
+        last_edit_date INTEGER, last_editor_id TEXT, doc BLOB NOT NULL, state BLOB NOT NULL)""",
+    "CREATE INDEX object_by_account ON object (kind, account, id)",
+    """CREATE INDEX share_by_issued_to ON object (json_extract(doc, '$.issuedTo'))
+        WHERE kind = 'share'""",
+    """CREATE INDEX track_by_source ON object (json_extract(doc, '$.source'))
+        WHERE kind = 'track'""",
+    """CREATE TABLE group_member (
+        identity_id TEXT NOT NULL, group_id TEXT NOT NULL,
+        PRIMARY KEY (identity_id, group_id)) WITHOUT ROWID""",
+    "CREATE INDEX member_by_group ON group_member (group_id)",
+    # AUTOINCREMENT: a place that was passed never comes back.
+    """CREATE TABLE delivery (
+        place INTEGER PRIMARY KEY AUTOINCREMENT, source TEXT NOT NULL, hops INTEGER NOT NULL,
+        doc BLOB NOT NULL, types TEXT, bytes INTEGER NOT NULL)""",
+    "CREATE INDEX delivery_by_source ON delivery (source, place)",
+    """CREATE TABLE track_place (
+        track TEXT PRIMARY KEY, place INTEGER NOT NULL, failures INTEGER NOT NULL DEFAULT 0,
+        skipped INTEGER NOT NULL DEFAULT 0, last_failure TEXT,
+        last_failure_at INTEGER) WITHOUT ROWID""",
+    """CREATE TABLE statistic (
+        id TEXT NOT NULL, kind TEXT NOT NULL, hour INTEGER NOT NULL, count INTEGER NOT NULL,
+        PRIMARY KEY (id, kind, hour)) WITHOUT ROWID""",
+    """CREATE TABLE lease (
+        name TEXT PRIMARY KEY, holder TEXT NOT NULL, until INTEGER NOT NULL) WITHOUT ROWID""",
 )
 
 
@@ -121,7 +155,7 @@ def open_file(path: str, *, synchronous: str = "FULL", read_only: bool = False) 
 
 
 def create_tables(connection: apsw.Connection, path: str) -> None:
-    """Make the tables of a new file, or check the version of an old one.
+    """Make the tables of a new file, or check that an old one is of this or an earlier version.
 
     Raises:
         SettingsError: the file was written by a newer flowkit, or by something else.

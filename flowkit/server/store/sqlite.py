@@ -18,12 +18,14 @@ import apsw
 from flowkit import limits
 from flowkit.errors import ServerError, SettingsError
 from flowkit.green import NativeLock
-from flowkit.server.store.base import Reader, Writer
+from flowkit.server.store.base import Commit, Reader, Writer
+from flowkit.server.store.batch import WriterSession
+from flowkit.server.store.counts import Later
 from flowkit.server.store.folder import FolderLock
+from flowkit.server.store.migrations import migrate
 from flowkit.server.store.reading import House, ReaderSession
 from flowkit.server.store.schema import create_tables, open_file
 from flowkit.server.store.workers import Readers, WriterThread
-from flowkit.server.store.writing import WriterSession
 
 __all__ = ["SqliteStore", "clock_ms", "open_store"]
 
@@ -92,7 +94,9 @@ class SqliteStore:
         writing = open_file(file, synchronous=synchronous)
         try:
             create_tables(writing, file)
-            writer = WriterSession(writing, house)
+            migrate(writing)
+            self._later = Later(house.clock_ms, self._commit_soon)
+            self._session = WriterSession(writing, house, self._later)
             sessions = [
                 ReaderSession(open_file(file, synchronous=synchronous, read_only=True), house)
                 for _ in range(readers)
@@ -105,7 +109,7 @@ class SqliteStore:
         self._lock = lock
         self._closing = NativeLock()
         self._is_closed = False
-        self._writer = WriterThread(writer)
+        self._writer = WriterThread(self._session)
         self._readers = Readers(sessions)
 
     def read(self, job: Callable[[Reader], T], *, timeout_s: float | None = None) -> T:
@@ -115,6 +119,17 @@ class SqliteStore:
     def write(self, job: Callable[[Writer], T]) -> T:
         """Run *job* on the writer; returns once what it wrote will survive power loss."""
         return self._writer.run(job)
+
+    def count_later(self, kind: str, object_id: str) -> None:
+        """Count something that no write goes with; stored with the next commit, within a second."""
+        self._later.count(kind, object_id)
+
+    def _commit_soon(self) -> None:
+        self._writer.commit_soon()
+
+    def on_commit(self, told: Callable[[Commit], None]) -> None:
+        """Call *told* after each commit that changed anything it speaks of."""
+        self._session.on_commit(told)
 
     def close(self) -> None:
         """Finish what waits, checkpoint, and release the data folder; later calls do nothing.

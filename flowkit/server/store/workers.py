@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from queue import Empty
 from typing import Any, Protocol, TypeVar
 
 from flowkit import limits
@@ -26,6 +27,9 @@ from flowkit.green import Cell, NativeLock, NativeQueue, monotonic, start_thread
 __all__ = ["BatchLost", "ReadSession", "Readers", "WriteSession", "WriterThread"]
 
 T = TypeVar("T")
+
+_SOON = object()
+"""In the writer's line: something waits in memory for a commit."""
 
 _log = logging.getLogger(__name__)
 
@@ -81,7 +85,7 @@ class _Line:
         self._queue: Any = NativeQueue()
         self._lock = NativeLock()
         self._closed = False
-        self.get: Callable[[], Any] = self._queue.get
+        self.get: Callable[..., Any] = self._queue.get
         self.is_empty: Callable[[], bool] = self._queue.empty
 
     def put(self, entry: object) -> None:
@@ -100,6 +104,12 @@ class _Line:
                     retry_after_s=1.0,
                 )
             self._queue.put(entry)
+
+    def nudge(self, word: object) -> None:
+        """Let *word* wait, however many do; nothing happens once the line is closed."""
+        with self._lock:
+            if not self._closed:
+                self._queue.put(word)
 
     def close(self, last_words: Sequence[object]) -> None:
         """Refuse further entries and put *last_words* at the end; later calls do nothing."""
@@ -131,6 +141,7 @@ class WriterThread:
         self._line = _Line("writes", jobs_max)
         self._batch_jobs_max = batch_jobs_max
         self._batch_time_s = batch_time_s
+        self._commit_at: float | None = None
         self._ended: Cell[None] = Cell()
         start_thread(self._loop, name="flowkit-writer")
 
@@ -145,6 +156,10 @@ class WriterThread:
         self._line.put((job, cell))
         return cell.get()
 
+    def commit_soon(self) -> None:
+        """Commit within ``store_later_s``, whether or not a job comes; never waits."""
+        self._line.nudge(_SOON)
+
     def close(self) -> None:
         """Finish what waits, then close the session; returns when that is done."""
         self._line.close([None])
@@ -156,23 +171,37 @@ class WriterThread:
         while is_open or taken:
             if is_open:
                 is_open = self._take(taken)
-            if taken:
+            if taken or self._commit_at is not None:
                 self._batch(taken)
         _close(self._session, self._ended)
 
     def _take(self, taken: deque[Any]) -> bool:
-        """Move what waits to *taken*, waiting if that is empty; False at the end of the line."""
+        """Move what waits to *taken*; False at the end of the line.
+
+        It waits while *taken* is empty, until it is time for a commit without a job.
+        """
         line = self._line
         while not taken or (len(taken) < self._batch_jobs_max and not line.is_empty()):
-            entry = line.get()
+            try:
+                entry = line.get(True, self._left_s())
+            except Empty:
+                return True
             if entry is None:
                 return False
-            taken.append(entry)
+            if entry is not _SOON:
+                taken.append(entry)
+            elif self._commit_at is None:
+                self._commit_at = monotonic() + limits.store_later_s
         return True
+
+    def _left_s(self) -> float | None:
+        """Seconds to the commit without a job; None if there is none to be."""
+        return None if self._commit_at is None else max(0.0, self._commit_at - monotonic())
 
     def _batch(self, taken: deque[Any]) -> None:
         """Run and commit the first of *taken*, as many as the bounds allow, and answer them."""
         run = self._session.run
+        self._commit_at = None
         until = monotonic() + self._batch_time_s
         done: list[tuple[Cell[Any], BaseException | None, Any]] = []
         try:

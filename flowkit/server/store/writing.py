@@ -1,4 +1,4 @@
-"""The verbs of a writing transaction on SQLite, and the session that the writer thread drives.
+"""The verbs of a writing transaction on SQLite.
 
 The writer is alone, so it keeps the numbers of each flow in memory (``Ledger``) and writes them to
 the flow's row once per commit. A job that fails puts back the ledgers it touched; a commit that
@@ -6,16 +6,28 @@ fails forgets them all, and they are read again from the file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import apsw
 
 from flowkit import limits
-from flowkit.errors import BadRequest, NotFound, ServerError
+from flowkit.errors import BadRequest, NotFound
+from flowkit.protocol.resources import PREFIXES
 from flowkit.server.ids import Ids
-from flowkit.server.store.base import Account, Found, StoredFlow, Writer, Written
+from flowkit.server.store.base import (
+    Account,
+    Commit,
+    Found,
+    StoredDrop,
+    StoredFlow,
+    StoredObject,
+    Written,
+)
 from flowkit.server.store.changes import Changes, Ledger
+from flowkit.server.store.counts import Counting, Later
+from flowkit.server.store.lines import Lines
+from flowkit.server.store.objects import Making
 from flowkit.server.store.reading import House, Reading, Show
 from flowkit.server.store.rows import (
     FLOW_COLUMNS,
@@ -24,15 +36,11 @@ from flowkit.server.store.rows import (
     answer_name,
     flow_from_row,
 )
-from flowkit.server.store.schema import get_meta, set_meta
-from flowkit.server.store.workers import BatchLost
 
 if TYPE_CHECKING:
     from flowkit.server.plan import Plan
 
-__all__ = ["WriterSession", "Writing"]
-
-T = TypeVar("T")
+__all__ = ["Writing"]
 
 PLATFORM_ID = "i000000000000000000000001"
 """The identity of the platform itself (protocol 1.2)."""
@@ -52,6 +60,11 @@ class Writing(Reading):
         self._before: dict[str, Ledger | None] = {}
         self._dirty: set[str] = set()
         self._sweep_at_ms = 0
+        self._making = Making(connection, ids, house.clock_ms)
+        self._lines = Lines(connection, house.clock_ms)
+        self._counting = Counting(connection, house.clock_ms)
+        self._kinds_in_job: set[str] = set()
+        self._kinds: set[str] = set()
 
     # The flow's row lags behind within a batch, so flows come from the ledgers.
 
@@ -116,6 +129,7 @@ class Writing(Reading):
             (identity_id, name, self._house.clock_ms(), PLATFORM_ID),
         )
         self.set_secret(name, secret_hash)
+        self._kinds_in_job.add("identity")
         return Account(name, identity_id)
 
     def set_secret(self, account: str, secret_hash: bytes) -> None:
@@ -131,12 +145,36 @@ class Writing(Reading):
             (secret_hash, account, self._house.clock_ms()),
         )
 
+    def delete_account(self, name: str) -> None:
+        """Remove an account with everything in its namespace and all that it made."""
+        account = self.account(name)
+        if account is None:
+            raise NotFound(f"There is no account {name}")
+        execute = self._connection.execute
+        flows: list[Any] = execute("SELECT id FROM flow WHERE account = ?", (name,)).fetchall()
+        for (flow_id,) in flows:
+            flow = self.flow(flow_id)
+            assert flow is not None
+            self.delete_flow(flow)
+        owned: list[Any] = execute(
+            "SELECT kind, id FROM object WHERE account = ?1 OR"
+            " (kind = 'share' AND json_extract(doc, '$.issuedTo') = ?2)",
+            (name, account.identity_id),
+        ).fetchall()
+        for kind, object_id in owned:
+            self._delete_object(kind, object_id)
+        execute("DELETE FROM credential WHERE account = ?", (name,))
+        execute("DELETE FROM identity WHERE id = ?", (account.identity_id,))
+        self._counting.forget(account.identity_id)
+        self._kinds_in_job.add("identity")
+
     def update_identity(
         self, identity_id: str, changes: Mapping[str, Any], *, editor: str
     ) -> dict[str, Any]:
         """Change members of an identity (None unsets)."""
         _check_members(changes, _IDENTITY_CHANGES)
         edit = {"lastEditDate": self._house.clock_ms(), "lastEditorId": editor}
+        self._kinds_in_job.add("identity")
         self._set("identity", IDENTITY_MEMBERS, {**changes, **edit}, "id", identity_id)
         found = self.identity(identity_id)
         if found is None:
@@ -174,6 +212,7 @@ class Writing(Reading):
             (path.split("/", 2)[1], *values.values()),
         )
         self._remember(values["id"], None)
+        self._kinds_in_job.add("flow")
         flow = self.flow(values["id"])
         assert flow is not None
         return flow
@@ -189,6 +228,7 @@ class Writing(Reading):
         if "capacity" in values and values["capacity"] is None:
             values["capacity"] = limits.flow_capacity_default
         self._set("flow", FLOW_MEMBERS, values, "key", ledger.key)
+        self._kinds_in_job.add("flow")
         doc = ledger.doc | values
         ledger.doc = {name: doc[name] for name in FLOW_MEMBERS if doc.get(name) is not None}
         over = ledger.live - ledger.capacity
@@ -203,6 +243,9 @@ class Writing(Reading):
         for table, column in (("drop_row", "flow"), ("epoch", "flow"), ("flow", "key")):
             self._connection.execute(f"DELETE FROM {table} WHERE {column} = ?", (ledger.key,))
         del self._ledgers[flow.id]
+        self._lines.forget_source(flow.path)
+        self._counting.forget(flow.id)
+        self._kinds_in_job.add("flow")
 
     # Drops
 
@@ -245,6 +288,95 @@ class Writing(Reading):
         """Delete every drop, oldest first, each with a number of its own; how many there were."""
         return self._changes.clear(self._touch(flow), forget=forget)
 
+    # Objects
+
+    def create_credential(
+        self, secret_hash: bytes, account: str, object_id: str, expires_at: int | None
+    ) -> None:
+        """The secret of a Token; it goes with the object of that id."""
+        self._making.keep_secret(secret_hash, account, object_id, expires_at)
+
+    def create_object(
+        self,
+        kind: str,
+        account: str,
+        members: Mapping[str, Any],
+        *,
+        creator: str,
+        state: Mapping[str, Any] | None = None,
+    ) -> StoredObject:
+        """A new object with a new id; raises ``BadRequest`` when the account has too many."""
+        made = self._making.create(kind, account, members, creator=creator, state=state)
+        self._object_changed(made.id, None, made)
+        return made
+
+    def update_object(
+        self,
+        found: StoredObject,
+        changes: Mapping[str, Any],
+        *,
+        editor: str | None,
+        state: Mapping[str, Any] | None = None,
+    ) -> StoredObject:
+        """Change members (None unsets) of the object as it is now; *state* None keeps the state."""
+        now = self._present(found.kind, found.id)
+        made = self._making.update(now, changes, editor=editor, state=state)
+        self._object_changed(made.id, now, made)
+        return made
+
+    def delete_object(self, found: StoredObject) -> None:
+        """Remove an object, with its secret, its place or whatever else hangs on it."""
+        self._delete_object(found.kind, found.id)
+
+    def _delete_object(self, kind: str, object_id: str) -> None:
+        now = self._present(kind, object_id)
+        self._making.delete(object_id)
+        self._counting.forget(object_id)
+        self._object_changed(object_id, now, None)
+
+    def _present(self, kind: str, object_id: str) -> StoredObject:
+        """The object as it is now, whatever the caller has read before."""
+        now = self._uncounted.get(kind, object_id)
+        if now is None:
+            raise NotFound(f"There is no {kind} {object_id} any more")
+        return now
+
+    def _object_changed(
+        self, object_id: str, before: StoredObject | None, now: StoredObject | None
+    ) -> None:
+        kind = PREFIXES[object_id[0]]
+        if kind == "track":
+            self._lines.track_changed(object_id, before, now)
+        self._kinds_in_job.add(kind)
+
+    # Deliveries, statistics, leases
+
+    def route(self, flow: StoredFlow, drop: StoredDrop, *, hops: int) -> None:
+        """Let *drop* wait for every enabled track of its flow, if there is any."""
+        self._lines.add(flow, drop, hops)
+
+    def settle_track(
+        self, track: StoredObject, place: int, *, failures: int = 0, last_failure: str | None = None
+    ) -> None:
+        """Everything up to *place* has been dealt with; drops that nobody waits for any more go."""
+        self._lines.settle(track, place, failures, last_failure)
+
+    def count(self, kind: str, object_id: str, times: int = 1) -> None:
+        """Count something for the statistics (10), in the commit of what is counted."""
+        self._counting.count(kind, object_id, times)
+
+    def statistics(self, kind: str, object_id: str, since: int, until: int) -> dict[int, int]:
+        """Counts by hour, with what this transaction has counted so far."""
+        return self._counting.statistics(kind, object_id, since, until)
+
+    def take_lease(self, name: str, holder: str, duration_ms: int) -> bool:
+        """Take or prolong a lease; False while another holder has it."""
+        return self._making.take_lease(name, holder, duration_ms)
+
+    def release_lease(self, name: str, holder: str) -> None:
+        """Give a lease back, if *holder* has it."""
+        self._making.release_lease(name, holder)
+
     # Answers, and finds on the writer's connection
 
     def keep_answer(self, account: str, request_id: str, status: int, body: bytes) -> None:
@@ -266,8 +398,19 @@ class Writing(Reading):
         self._before.clear()
         self._bytes_left = self._house.answer_bytes_max
 
+    def keep_job(self) -> None:
+        """The job is done: what it has changed stands."""
+        self._lines.keep_job()
+        self._counting.keep_job()
+        if self._kinds_in_job:
+            self._kinds |= self._kinds_in_job
+            self._kinds_in_job.clear()
+
     def undo_job(self) -> None:
-        """Put back every ledger that the failed job touched."""
+        """Put back every ledger that the failed job touched, and what else is in memory."""
+        self._lines.undo_job()
+        self._counting.undo_job()
+        self._kinds_in_job.clear()
         for flow_id, ledger in self._before.items():
             if ledger is None:
                 self._ledgers.pop(flow_id, None)
@@ -275,8 +418,16 @@ class Writing(Reading):
                 self._ledgers[flow_id] = ledger
         self._before.clear()
 
-    def write_out(self) -> None:
-        """Settle and write every ledger that the batch touched, and sweep old answers."""
+    def write_out(self, later: Later) -> Commit:
+        """Write what is in memory before a commit; what the batch has changed."""
+        self._write_ledgers()
+        self._counting.write_out(later)
+        self._sweep_answers()
+        changed = Commit(self._lines.write_out(), frozenset(self._kinds))
+        self._kinds.clear()
+        return changed
+
+    def _write_ledgers(self) -> None:
         for flow_id in self._dirty:
             ledger = self._ledgers.get(flow_id)
             if ledger is None:
@@ -296,7 +447,6 @@ class Writing(Reading):
                 ),
             )
         self._dirty.clear()
-        self._sweep_answers()
 
     def _sweep_answers(self) -> None:
         now = self._house.clock_ms()
@@ -306,92 +456,21 @@ class Writing(Reading):
                 "DELETE FROM answer WHERE at <= ?", (now - int(limits.replay_window_s * 1000),)
             )
 
-    def trim(self, flows_max: int) -> None:
+    def committed(self, flows_max: int) -> None:
         """After a commit: keep no more than *flows_max* ledgers in memory."""
+        self._counting.committed()
         if len(self._ledgers) > flows_max:
             self._ledgers.clear()
 
-    def forget_all(self) -> None:
+    def forget_all(self, later: Later) -> None:
         """The batch was undone: what is in memory may be wrong."""
         self._ledgers.clear()
         self._before.clear()
         self._dirty.clear()
-
-
-class WriterSession:
-    """The connection that the writer drives: a transaction per batch, a savepoint per job."""
-
-    def __init__(self, connection: apsw.Connection, house: House) -> None:
-        self._connection = connection
-        self._last_id = str(get_meta(connection, "last_id") or "")
-        node = str(get_meta(connection, "node"))
-        self._ids = Ids(node, clock_ms=house.clock_ms, last=self._last_id)
-        self._writing = Writing(connection, house, self._ids)
-        self._broken: str | None = None
-
-    def begin(self) -> None:
-        """Begin the transaction of a batch."""
-        if self._broken:
-            raise ServerError(self._broken, status=503)
-        self._connection.execute("BEGIN IMMEDIATE")
-
-    def run(self, job: Callable[[Writer], T]) -> T:
-        """Run *job* in a savepoint; a job that raises leaves no trace."""
-        execute = self._connection.execute
-        execute("SAVEPOINT job")
-        self._writing.begin_job()
-        try:
-            value = job(self._writing)
-        except BaseException as error:
-            self._undo(error)
-            if isinstance(error, apsw.Error):
-                raise ServerError(f"The store could not do this: {error}") from error
-            raise
-        execute("RELEASE job")
-        return value
-
-    def _undo(self, error: BaseException) -> None:
-        """Undo the job; some errors (a full disk) have undone the whole transaction already."""
-        if not self._connection.in_transaction:
-            raise BatchLost from error
-        self._writing.undo_job()
-        self._connection.execute("ROLLBACK TO job")
-        self._connection.execute("RELEASE job")
-
-    def commit(self) -> None:
-        """Make the batch durable, or raise with nothing of it stored."""
-        self._writing.write_out()
-        if self._ids.last != self._last_id:
-            set_meta(self._connection, "last_id", self._ids.last)
-        try:
-            self._connection.execute("COMMIT")
-        except apsw.IOError as error:
-            if getattr(error, "extendedresult", 0) != apsw.SQLITE_IOERR_FSYNC:
-                raise
-            # After a failed fsync the kernel may have dropped what it could not write: a later
-            # commit could succeed on top of a hole. Only a new start reads what is there.
-            self._broken = f"The disk failed ({error}): no writes until the server starts again"
-            raise ServerError(
-                f"The disk failed ({error}): whether this was stored shows at the next start"
-            ) from error
-        self._last_id = self._ids.last
-        self._writing.trim(limits.store_flows_cached)
-
-    def abandon(self) -> None:
-        """Undo the batch after ``begin`` or ``commit`` failed; never raises."""
-        self._writing.forget_all()
-        try:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-        except apsw.Error as error:
-            self._broken = (
-                f"A failed commit could not be undone ({error}): no writes until the next start"
-            )
-
-    def close(self) -> None:
-        """Checkpoint, so that the folder holds one whole file, and close."""
-        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        self._connection.close()
+        self._lines.forget_all()
+        self._counting.forget_all(later)
+        self._kinds_in_job.clear()
+        self._kinds.clear()
 
 
 def _check_members(changes: Mapping[str, Any], allowed: frozenset[str]) -> None:

@@ -1,0 +1,81 @@
+"""From every earlier schema to the present one, a numbered step at a time.
+
+Rules: a step is never changed once it has been released; what it makes equals what ``schema.py``
+makes of a new file (a test compares them). All steps of one opening are one transaction: a crash in
+the middle leaves the old file whole, and the next opening begins again.
+
+Source: ``docs/howto/backup_and_restore.rst`` ("A newer flowkit").
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+import apsw
+
+from flowkit.server.store.schema import SCHEMA_VERSION, get_meta, set_meta
+
+__all__ = ["STEPS", "migrate"]
+
+_log = logging.getLogger(__name__)
+
+STEPS: Mapping[int, Sequence[str]] = {
+    # Tracks, credentials, sharing, statistics, leases.
+    2: (
+        "ALTER TABLE credential ADD COLUMN object_id TEXT",
+        "ALTER TABLE credential ADD COLUMN expires_at INTEGER",
+        "CREATE INDEX credential_by_object ON credential (object_id) WHERE object_id IS NOT NULL",
+        """CREATE TABLE object (
+            id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, account TEXT NOT NULL,
+            creation_date INTEGER NOT NULL, creator_id TEXT,
+            last_edit_date INTEGER, last_editor_id TEXT, doc BLOB NOT NULL,
+            state BLOB NOT NULL)""",
+        "CREATE INDEX object_by_account ON object (kind, account, id)",
+        """CREATE INDEX share_by_issued_to ON object (json_extract(doc, '$.issuedTo'))
+            WHERE kind = 'share'""",
+        """CREATE INDEX track_by_source ON object (json_extract(doc, '$.source'))
+            WHERE kind = 'track'""",
+        """CREATE TABLE group_member (
+            identity_id TEXT NOT NULL, group_id TEXT NOT NULL,
+            PRIMARY KEY (identity_id, group_id)) WITHOUT ROWID""",
+        "CREATE INDEX member_by_group ON group_member (group_id)",
+        """CREATE TABLE delivery (
+            place INTEGER PRIMARY KEY AUTOINCREMENT, source TEXT NOT NULL, hops INTEGER NOT NULL,
+            doc BLOB NOT NULL, types TEXT, bytes INTEGER NOT NULL)""",
+        "CREATE INDEX delivery_by_source ON delivery (source, place)",
+        """CREATE TABLE track_place (
+            track TEXT PRIMARY KEY, place INTEGER NOT NULL, failures INTEGER NOT NULL DEFAULT 0,
+            skipped INTEGER NOT NULL DEFAULT 0, last_failure TEXT,
+            last_failure_at INTEGER) WITHOUT ROWID""",
+        """CREATE TABLE statistic (
+            id TEXT NOT NULL, kind TEXT NOT NULL, hour INTEGER NOT NULL, count INTEGER NOT NULL,
+            PRIMARY KEY (id, kind, hour)) WITHOUT ROWID""",
+        """CREATE TABLE lease (
+            name TEXT PRIMARY KEY, holder TEXT NOT NULL, until INTEGER NOT NULL) WITHOUT ROWID""",
+    ),
+}
+"""The version that a step leads to, from the one before it, and its statements."""
+
+
+def migrate(connection: apsw.Connection) -> None:
+    """Bring a file of an earlier version to the present one, in one transaction.
+
+    The file must be a store of this or an earlier version (``schema.create_tables`` has checked).
+
+    Raises:
+        apsw.Error: it could not be done; the file is as it was.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        found = int(get_meta(connection, "schema_version"))
+        for version in range(found + 1, SCHEMA_VERSION + 1):
+            for statement in STEPS[version]:
+                connection.execute(statement)
+            set_meta(connection, "schema_version", version)
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+    if found < SCHEMA_VERSION:
+        _log.info("the store was brought from schema %d to %d", found, SCHEMA_VERSION)

@@ -196,9 +196,13 @@ class _OwnedStore:
         self.owner = owner
         self.secret_hash = secret_hash
 
-    def read(self, job: Callable[[Reader], T], *, timeout_s: float | None = None) -> T:
+    def read(
+        self, job: Callable[[Reader], T], *, timeout_s: float | None = None, quick: bool = False
+    ) -> T:
         """As the store's."""
-        return self._store.read(lambda reader: job(_Owned(reader, self)), timeout_s=timeout_s)
+        return self._store.read(
+            lambda reader: job(_Owned(reader, self)), timeout_s=timeout_s, quick=quick
+        )
 
     def write(self, job: Callable[[Writer], T]) -> T:
         """As the store's."""
@@ -211,6 +215,14 @@ class _OwnedStore:
     def on_commit(self, told: Callable[[Commit], None]) -> None:
         """As the store's."""
         self._store.on_commit(told)
+
+    def on_batch(self, told: Callable[[int, float], object]) -> None:
+        """As the store's."""
+        self._store.on_batch(told)
+
+    def waiting(self) -> dict[str, int]:
+        """As the store's."""
+        return self._store.waiting()
 
     def close(self) -> None:
         """As the store's."""

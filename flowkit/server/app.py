@@ -16,6 +16,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import orjson
@@ -100,6 +101,10 @@ class App:
         self.store = store
         self.settings = settings or Settings()
         self.metrics = Metrics()
+        store.on_batch(self.metrics.commit)
+        for line in store.waiting():
+            read_line = partial(_waiting_in, store, line)
+            self.metrics.watch("flowkit_waiting_jobs", read_line, line)
         self.health = Health(store)
         self.watch = Watch(self.settings, self.metrics)
         self._clock_ms = clock_ms
@@ -173,7 +178,8 @@ class App:
             with under(asked.request_id):
                 return ready.work(reader, _authorised(reader, ready.match, ready.call, asked))
 
-        result = self.store.read(job, timeout_s=self.settings.query_timeout_s)
+        quick = ready.match.route.is_quick
+        result = self.store.read(job, timeout_s=self.settings.query_timeout_s, quick=quick)
         body = encoded(envelope_of(result, ready.call.notes), pretty=pretty)
         if len(body) > self.settings.answer_bytes_max:
             raise too_large(self.settings.answer_bytes_max)
@@ -189,7 +195,7 @@ class App:
         call = self._call(request, match, params, asked)
 
         def look_up() -> None:
-            self.store.read(lambda reader: _authorised(reader, match, call, asked))
+            self.store.read(lambda reader: _authorised(reader, match, call, asked), quick=True)
 
         self.watch.admit(asked, request, look_up)
         if len(request.body) >= limits.body_aside_bytes_min:  # not read for just anybody
@@ -252,11 +258,18 @@ class App:
             result = ready.work(writer, who)
             body = encoded(envelope_of(result, ready.call.notes), pretty=pretty)
             if request_id:
-                writer.keep_answer(name, request_id, result.status, body)
+                again, kept = result.again, body
+                if again is not result:
+                    kept = encoded(envelope_of(again, ready.call.notes), pretty=pretty)
+                writer.keep_answer(name, request_id, result.status, kept)
             return result.status, body
 
         status, body = self.store.write(job)
         return Response(status, HEADERS, body)
+
+
+def _waiting_in(store: Store, line: str) -> float:
+    return store.waiting()[line]
 
 
 def _told(asked: Asked) -> str:

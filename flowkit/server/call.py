@@ -11,7 +11,7 @@ Source: protocol 3.3 (envelope), 3.6 (parameters), 0.2 (versions).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flowkit.protocol.envelope import Request
@@ -35,12 +35,20 @@ class Result:
         status: 200, 201 or 207.
         head: further members of ``head``: ``position``, ``plan`` …
         references: ``head.references``.
+        kept: the body that a repetition of the request gets (3.2), where it is another one: a
+            secret that is told once is not kept.
     """
 
     body: Any
     status: int = 200
     head: dict[str, Any] = field(default_factory=dict)
     references: dict[str, Any] = field(default_factory=dict)
+    kept: Any = _UNREAD
+
+    @property
+    def again(self) -> Result:
+        """The result that a repetition gets."""
+        return self if self.kept is _UNREAD else replace(self, body=self.kept, kept=_UNREAD)
 
 
 Work = Callable[[Any, Credential], Result]

@@ -68,7 +68,7 @@ class Health:
 
     def _see(self, look: Cell[str]) -> None:
         begun = monotonic()
-        fault = self._tried("read", lambda: self._store.read(_look_up))
+        fault = self._tried("read", lambda: self._store.read(_look_up, quick=True))
         fault = fault or self._tried("write", lambda: self._store.write(_look_up))
         took_s = monotonic() - begun
         if not fault and took_s > self._timeout_s:

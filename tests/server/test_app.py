@@ -440,7 +440,7 @@ def test_our_own_fault_is_a_500_with_a_request_id_and_no_traceback(nora, caplog)
     """One sentence; the reason stands in the log under the same id."""
 
     class Broken:
-        def read(self, job, *, timeout_s=None):
+        def read(self, job, **how):
             raise RuntimeError("the secret reason")
 
         def write(self, job):
@@ -464,7 +464,7 @@ def test_a_refusal_may_say_when_to_come_back(nora):
     """``Retry-After`` in whole seconds, never 0."""
 
     class Busy:
-        def read(self, job, *, timeout_s=None):
+        def read(self, job, **how):
             raise TooManyRequests("slow down", retry_after_s=0.2)
 
     nora.app.store, store = Busy(), nora.app.store

@@ -405,8 +405,13 @@ class Writer(Reader, Protocol):
 class Store(Protocol):
     """A place that keeps accounts, flows and drops."""
 
-    def read(self, job: Callable[[Reader], T], *, timeout_s: float | None = None) -> T:
-        """Run *job* on a snapshot; a query beyond the time is ended and raises ``BadRequest``."""
+    def read(
+        self, job: Callable[[Reader], T], *, timeout_s: float | None = None, quick: bool = False
+    ) -> T:
+        """Run *job* on a snapshot; a query beyond the time is ended and raises ``BadRequest``.
+
+        A *quick* job reads by id what takes no millisecond; it does not wait behind the others.
+        """
 
     def write(self, job: Callable[[Writer], T]) -> T:
         """Run *job* on the writer; returns once what it wrote will survive power loss.
@@ -425,6 +430,12 @@ class Store(Protocol):
 
         On the writer's thread, before the writers of the commit are answered: *told* must not wait.
         """
+
+    def on_batch(self, told: Callable[[int, float], object]) -> None:
+        """Call *told* with the number of jobs and the seconds of each commit; it must not wait."""
+
+    def waiting(self) -> dict[str, int]:
+        """How many jobs wait for a thread: ``writes``, ``reads`` and ``quick`` ones."""
 
     def close(self) -> None:
         """Finish what is under way, checkpoint, and release the data folder."""

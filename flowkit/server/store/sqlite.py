@@ -110,11 +110,15 @@ class SqliteStore:
         self._closing = NativeLock()
         self._is_closed = False
         self._writer = WriterThread(self._session)
-        self._readers = Readers(sessions)
+        # One thread is for quick reads alone, so that they do not wait until a find has ended.
+        self._readers = Readers(sessions[:-1] or sessions)
+        self._quick = Readers(sessions[-1:], "quick reads") if readers > 1 else self._readers
 
-    def read(self, job: Callable[[Reader], T], *, timeout_s: float | None = None) -> T:
+    def read(
+        self, job: Callable[[Reader], T], *, timeout_s: float | None = None, quick: bool = False
+    ) -> T:
         """Run *job* on a snapshot; a query beyond the time is ended and raises ``BadRequest``."""
-        return self._readers.run(job, timeout_s)
+        return (self._quick if quick else self._readers).run(job, timeout_s)
 
     def write(self, job: Callable[[Writer], T]) -> T:
         """Run *job* on the writer; returns once what it wrote will survive power loss."""
@@ -131,6 +135,15 @@ class SqliteStore:
         """Call *told* after each commit that changed anything it speaks of."""
         self._session.on_commit(told)
 
+    def on_batch(self, told: Callable[[int, float], object]) -> None:
+        """Call *told* with the number of jobs and the seconds of each commit; it must not wait."""
+        self._writer.on_batch.append(told)
+
+    def waiting(self) -> dict[str, int]:
+        """How many jobs wait for a thread: ``writes``, ``reads`` and ``quick`` ones."""
+        lines = {"writes": self._writer, "reads": self._readers, "quick": self._quick}
+        return {name: line.waiting() for name, line in lines.items()}
+
     def close(self) -> None:
         """Finish what waits, checkpoint, and release the data folder; later calls do nothing.
 
@@ -144,6 +157,7 @@ class SqliteStore:
         try:
             try:
                 self._readers.close()
+                self._quick.close()
             finally:
                 self._writer.close()
         except Exception as error:

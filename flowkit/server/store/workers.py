@@ -87,6 +87,7 @@ class _Line:
         self._closed = False
         self.get: Callable[..., Any] = self._queue.get
         self.is_empty: Callable[[], bool] = self._queue.empty
+        self.waiting: Callable[[], int] = self._queue.qsize
 
     def put(self, entry: object) -> None:
         """Let *entry* wait for a thread.
@@ -139,9 +140,11 @@ class WriterThread:
     ) -> None:
         self._session = session
         self._line = _Line("writes", jobs_max)
+        self.waiting = self._line.waiting
         self._batch_jobs_max = batch_jobs_max
         self._batch_time_s = batch_time_s
         self._commit_at: float | None = None
+        self.on_batch: list[Callable[[int, float], object]] = []
         self._ended: Cell[None] = Cell()
         start_thread(self._loop, name="flowkit-writer")
 
@@ -202,7 +205,8 @@ class WriterThread:
         """Run and commit the first of *taken*, as many as the bounds allow, and answer them."""
         run = self._session.run
         self._commit_at = None
-        until = monotonic() + self._batch_time_s
+        begun = monotonic()
+        until = begun + self._batch_time_s
         done: list[tuple[Cell[Any], BaseException | None, Any]] = []
         try:
             self._session.begin()
@@ -225,6 +229,8 @@ class WriterThread:
                 cell.set(value)
             else:
                 cell.fail(failure)
+        for told in self.on_batch:
+            told(len(done), monotonic() - begun)
 
     def _lose(
         self, error: Exception, done: list[Any], taken: deque[Any]
@@ -250,6 +256,7 @@ class Readers:
 
     Args:
         sessions: one for each thread; driven and closed by it alone.
+        what: the kind of jobs, for errors and names of threads.
         jobs_max: jobs that may wait.
         wait_s: seconds that one may wait; longer, and it is refused instead of run.
     """
@@ -257,15 +264,18 @@ class Readers:
     def __init__(
         self,
         sessions: Sequence[ReadSession],
+        what: str = "reads",
         *,
         jobs_max: int = limits.store_queue_jobs_max,
         wait_s: float = limits.store_read_wait_s,
     ) -> None:
         self._wait_s = wait_s
-        self._line = _Line("reads", jobs_max)
+        self._line = _Line(what, jobs_max)
+        self.waiting = self._line.waiting
         self._ended: list[Cell[None]] = [Cell() for _ in sessions]
         for number, session in enumerate(sessions):
-            start_thread(self._loop, session, self._ended[number], name=f"flowkit-reader-{number}")
+            name = f"flowkit-{what}-{number}"
+            start_thread(self._loop, session, self._ended[number], name=name)
 
     def run(self, job: Callable[[Any], T], timeout_s: float | None = None) -> T:
         """Run *job* on a snapshot, waiting meanwhile.

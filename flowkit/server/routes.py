@@ -51,6 +51,11 @@ class Route:
     array: bool = False
 
     @property
+    def is_quick(self) -> bool:
+        """Whether it reads one thing by its id, so that it need not wait behind finds."""
+        return self.method == "GET" and self.pattern.endswith("/{id}")
+
+    @property
     def known(self) -> frozenset[str]:
         """Every parameter that the route has."""
         return self.params | EVERYWHERE

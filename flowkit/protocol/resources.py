@@ -162,7 +162,7 @@ _PERIODIC = (
 
 _CREDENTIAL = (
     Member("paths", "grants", required=True),
-    Member("duration", "integer", low=0),
+    Member("duration", "integer", low=0, high=limits.credential_duration_ms_max),
     Member("description", "string"),
     Member("expiresInMs", "integer", read_only=True),
     Member("issuedBy", "id", read_only=True),

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from flowkit.errors import Forbidden, SettingsError
-from flowkit.server.store.base import Account, Reader, Secret, Store, Writer
+from flowkit.server.store.base import Account, Reader, Store, Writer
 
 __all__ = [
     "Action",
@@ -118,11 +118,11 @@ class Credential:
         """The paths at and below which it may ``read``; none of them is below another."""
         own = [f"/{self.account.name}"] if self.is_owner else []
         paths = {*own, *(grant.path for grant in self.grants if "read" in grant.flags)}
-        return [
-            path
-            for path in sorted(paths)
-            if not any(other != path and covers(other, path) for other in paths)
-        ]
+        widest: list[str] = []
+        for path in sorted(paths, key=lambda each: each.split("/")):  # what is below comes next
+            if not widest or not covers(widest[-1], path):
+                widest.append(path)
+        return widest
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +171,6 @@ def authenticate(reader: Reader, token: str | None, account: str, now_ms: int) -
         Forbidden: there is no such token, it belongs to another account, or it has expired.
     """
     secret = reader.credential(hash_secret(token)) if token else None
-    secret = Secret(secret) if isinstance(secret, Account) else secret  # INTERIM
     if secret is None or secret.account.name != account:
         raise Forbidden(NO_CREDENTIAL)
     if secret.object_id is None:
@@ -203,9 +202,7 @@ def credential_of(reader: Reader, account: Account, now_ms: int) -> Credential:
 def _owner(
     reader: Reader, account: Account, now_ms: int, kind: Literal["master", "identity"]
 ) -> Credential:
-    shares = (
-        reader.shares_to(account.identity_id) if hasattr(reader, "shares_to") else []
-    )  # INTERIM
+    shares = reader.shares_to(account.identity_id)
     grants = tuple(
         grant
         for share in shares

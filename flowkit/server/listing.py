@@ -10,16 +10,16 @@ Source: protocol 3.6 (order of types, ties, ``start`` and ``limit``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from flowkit.query import meaning
 from flowkit.query.match import predicate
-from flowkit.query.nodes import Path
+from flowkit.query.nodes import Filter, Path
 from flowkit.query.params import Query
 from flowkit.query.places import Places
 
-__all__ = ["look"]
+__all__ = ["look", "members_of"]
 
 Search = Callable[[Any, str], bool]
 
@@ -52,6 +52,14 @@ def look(
     absent = sorted((one for one in keyed if not one[0]), key=lambda one: one[1], reverse=down)
     ordered = [doc for _, _, doc in (*present, *absent)]
     return ordered[query.start : query.start + query.limit]
+
+
+def members_of(asked: Filter) -> Iterator[Path]:
+    """The paths of all members that a filter names."""
+    for rule in asked.walk():
+        for path in (getattr(rule, "path", None), getattr(rule, "other", None)):
+            if path:
+                yield path
 
 
 def _at(doc: Any, path: Path) -> Any:

@@ -12,6 +12,7 @@ Source: protocol 3.6 (order of types, ties), 4.2 (bare names in ``sort``), ``pos
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,9 @@ __all__ = ["Plan", "plan_find"]
 Search = Callable[[Any, str], bool]
 
 _COLUMNS = {"drop": DROP_COLUMNS, "flow": FLOW_COLUMNS, "identity": IDENTITY_COLUMNS}
+
+_PREFIXES_MAX = 200
+"""Most path prefixes that are written out; SQLite allows a chain of a thousand."""
 
 _SORT_INDEXES_MAX = 4
 """Most array indexes in a sort member; each doubles the expression."""
@@ -120,6 +124,7 @@ def plan_find(
     now_ms: int,
     flow: StoredFlow | None = None,
     under: Sequence[str] = (),
+    hides_system: bool = False,
     places: Places | None = None,
 ) -> Plan:
     """The plan of a find.
@@ -131,6 +136,7 @@ def plan_find(
         flow: the flow to search, for drops.
         under: what may be seen. For flows: path prefixes of whole segments; for identities: ids.
             With none, nothing is found.
+        hides_system: for flows: whether those with a segment that begins with ``:`` are left out.
         places: the table of postal codes.
 
     Raises:
@@ -144,6 +150,8 @@ def plan_find(
         constants = {"flowId": flow.id, "path": flow.path}
     else:
         scope, constants = [_visible(resource, under, parameters)], {}
+        if hides_system:
+            scope.append("instr(path, '/:') = 0")
     translator = Translator(resource, parameters, constants=constants, now_ms=now_ms, places=places)
     conditions, rest = translator.split(query.filter)
     order, in_order = _order(resource, query, parameters)
@@ -175,6 +183,12 @@ def _visible(resource: str, under: Sequence[str], parameters: Parameters) -> str
         return "0"
     if resource == "identity":
         return f"id IN ({', '.join(parameters.add(one) for one in under)})"
+    if len(under) > _PREFIXES_MAX:
+        prefixes = parameters.add(json.dumps(list(under)))
+        return (
+            f"EXISTS (SELECT 1 FROM json_each({prefixes}) WHERE path = value OR"
+            " (path > value || '/' AND path < value || '0'))"
+        )
     # Everything below /a starts with "/a/"; "0" is the character after "/".
     ranges = [
         f"path = {parameters.add(prefix)} OR"

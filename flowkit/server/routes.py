@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from flowkit.errors import BadRequest, NotFound
 from flowkit.protocol.envelope import NOT_LOCATED
 from flowkit.server.call import Handler
-from flowkit.server.handlers import batch, drop, flow, identity
+from flowkit.server.handlers import batch, drop, flow, group, identity, share, token
 from flowkit.server.handlers.verbs import Noun, handlers_of
 
 __all__ = ["ROUTES", "Match", "Route", "methods_at", "resolve"]
@@ -92,6 +92,9 @@ ROUTES: Sequence[Route] = (
     Route("DELETE", "drop/{flow}/{id}", drop.delete, writes=True, params=FORGET),
     Route("PUT", "drop/{flow}/{id}/{member}", drop.update_member, writes=True, params=DROPS),
     *_crud(identity.IDENTITY),
+    *_crud(group.GROUP),
+    *_crud(token.TOKEN),
+    *_crud(share.SHARE),
     Route("POST", "batch", batch.run),
 )
 """Every route of this server."""

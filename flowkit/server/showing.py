@@ -1,6 +1,11 @@
 """Stored objects as a caller may see them: typed or plain, whole or in part, with references.
 
-Source: protocol 1.8 (identities of others), 2.3 (what comes back), 3.6 (``only``, references).
+An object that others refer to is shown as its caller could read it, without what costs a look-up
+of its own (groups, shares) and without secrets: a ``tokenString`` is answered only to who asks for
+the Token itself.
+
+Source: protocol 1.8 (identities of others), 2.3 (what comes back), 3.6 (``only``, references), 8.2
+(what a Token sees).
 """
 
 from __future__ import annotations
@@ -8,18 +13,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from flowkit.protocol.resources import is_id
+from flowkit.protocol.resources import PREFIXES, is_id
 from flowkit.query.meaning import ABSENT, resolve
 from flowkit.query.nodes import Path
 from flowkit.server.access import is_readable
-from flowkit.server.auth import Credential
+from flowkit.server.auth import Credential, is_live
 from flowkit.server.elements import show_typed
 from flowkit.server.store.base import Reader, StoredDrop
 
 __all__ = ["only_members", "references", "referring", "shown_drop", "shown_identity"]
 
 _SHOWN_TO_ALL = ("id", "name", "icon")
-_REFERRING = ("creatorId", "lastEditorId", "flowId")
+_HIDDEN_FROM_TOKENS = ("email", "shares")
+
+_IDS = ("creatorId", "lastEditorId", "flowId", "tokenId", "issuedTo", "issuedBy", "reportFlowId")
+_ID_LISTS = ("memberIds",)
+_PATHS = ("source", "destination")
+_REFERRING = (*_IDS, *_ID_LISTS, *_PATHS)
+"""The members that name other objects: by an id, by a list of ids, by the path of a Flow."""
 
 
 def shown_drop(drop: StoredDrop, *, typed: bool, only: Sequence[str] | None = None) -> Any:
@@ -32,9 +43,10 @@ def shown_drop(drop: StoredDrop, *, typed: bool, only: Sequence[str] | None = No
 
 def shown_identity(identity: Mapping[str, Any], who: Credential) -> dict[str, Any]:
     """An Identity: whole to its owner, to others without what is theirs alone."""
-    if identity["id"] == who.account.identity_id:
-        return dict(identity)
-    return {name: identity[name] for name in _SHOWN_TO_ALL if name in identity}
+    if identity["id"] != who.account.identity_id:
+        return {name: identity[name] for name in _SHOWN_TO_ALL if name in identity}
+    hidden = () if who.is_owner else _HIDDEN_FROM_TOKENS
+    return {name: value for name, value in identity.items() if name not in hidden}
 
 
 def only_members(
@@ -77,12 +89,41 @@ def references(
     reader: Reader, who: Credential, docs: Iterable[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """The objects that *docs* refer to, by id, each as *who* may see it (3.6)."""
-    wanted = {doc[name] for doc in docs for name in _REFERRING if is_id(doc.get(name))}
+    wanted: set[str] = set()
+    paths: set[str] = set()
+    for doc in docs:
+        wanted.update(doc[name] for name in _IDS if name in doc)
+        wanted.update(each for name in _ID_LISTS for each in doc.get(name, ()))
+        for name in _PATHS:
+            named = doc.get(name, ())
+            paths.update([named] if isinstance(named, str) else named)
     found: dict[str, Any] = {}
-    for identity_id in sorted(each for each in wanted if each.startswith("i")):
-        identity = reader.identity(identity_id)
-        if identity is not None:
-            found[identity_id] = shown_identity(identity, who)
-    flows = reader.flows(sorted(each for each in wanted if each.startswith("f")))
-    found.update({key: flow.doc for key, flow in flows.items() if is_readable(flow, who)})
+    for key in sorted(each for each in wanted if is_id(each)):
+        shown = _referred(reader, who, PREFIXES.get(key[0], ""), key)
+        if shown is not None:
+            found[key] = shown
+    flow_ids = sorted(each for each in wanted if is_id(each) and each[0] == "f")
+    flows = [*reader.flows(flow_ids).values(), *(reader.flow_at(path) for path in sorted(paths))]
+    for flow in flows:
+        if flow is not None and is_readable(flow, who):
+            found[flow.id] = flow.doc
     return found
+
+
+def _referred(reader: Reader, who: Credential, kind: str, key: str) -> dict[str, Any] | None:
+    """An Identity, Group or Token that a document names, None for what *who* may not see."""
+    if kind == "identity":
+        identity = reader.identity(key)
+        is_seen = who.is_owner or key == who.account.identity_id
+        return shown_identity(identity, who) if identity is not None and is_seen else None
+    if kind not in ("group", "token"):
+        return None
+    found = reader.object(kind, key)
+    if found is None:
+        return None
+    is_own = who.is_owner and found.account == who.account.name
+    if kind == "token":
+        is_seen = (is_own or key == who.token_id) and is_live(found.doc, who.at_ms)
+    else:
+        is_seen = is_own or (who.is_owner and who.account.identity_id in found.doc["memberIds"])
+    return found.doc if is_seen else None

@@ -24,7 +24,7 @@ def test_find_takes_the_parameters(nora, own):
     assert nora.ask("GET", "/identity?filter=name%20==%20'nora'&only=name").body == [
         {"id": own["id"], "name": "nora"}
     ]
-    assert nora.ask("GET", "/identity?filter=name%20==%20'bob'").body == []
+    assert nora.ask("GET", "/identity?filter=email%20==%20'bob'").body == []
     assert nora.ask("GET", "/identity?limit=0").body == []
     assert isinstance(nora.ask("GET", "/identity?explain=1").head["plan"], dict)
 

@@ -1,6 +1,11 @@
 """Flows: what is particular about them.
 
-Source: protocol 1.5 (Flow), 3.5 (routes), 3.6 (parameters), 3.4 (refusals).
+A find shows what lies in the own namespace and where others' Shares let the caller read, or on the
+paths of a Token. System Flows (``/<account>/:inbox``) are left out like files whose names begin
+with a dot, unless the filter names ``path``.
+
+Source: protocol 1.5 (Flow), 1.13 (system Flows), 3.5 (routes), 3.6 (parameters), 3.4 (refusals),
+8.2 (what a Token sees).
 """
 
 from __future__ import annotations
@@ -19,6 +24,7 @@ from flowkit.server.auth import Credential
 from flowkit.server.call import Call
 from flowkit.server.checking import Checked
 from flowkit.server.handlers.verbs import Looked, Noun, Show
+from flowkit.server.listing import members_of
 from flowkit.server.plan import plan_find
 from flowkit.server.store.base import Reader, StoredFlow, Writer
 
@@ -30,9 +36,14 @@ def _seen(reader: Reader, who: Credential, ids: Sequence[str]) -> dict[str, Stor
 
 
 def _look(call: Call, query: Query, reader: Reader, who: Credential, show: Show) -> Looked:
-    """The flows of the account's own namespace."""
+    """The flows below every path that the caller may read; system Flows only if asked for."""
     plan = plan_find(
-        "flow", query, now_ms=call.now_ms, under=[f"/{who.account.name}"], places=call.places
+        "flow",
+        query,
+        now_ms=call.now_ms,
+        under=who.readable,
+        hides_system=all(path[0] != "path" for path in members_of(query.filter)),
+        places=call.places,
     )
     return Looked(reader.find(plan, show).objects, plan.describe())
 

@@ -63,6 +63,7 @@ class Noun:
         change: makes changes that were settled.
         remove: removes the object and what hangs on it.
         affected: the accounts, beside its owner's, whose namespaces a change touches (1.13).
+        kept: what of the answer to a create is kept for its repetition (3.2).
         is_announced: whether changes show in the inbox.
     """
 
@@ -76,6 +77,7 @@ class Noun:
     change: Callable[[Writer, Credential, Stored, Mapping[str, Any], Call], Stored]
     remove: Callable[[Writer, Credential, Stored], None]
     affected: Callable[[Reader, Stored], Iterable[str]] = lambda _reader, _stored: ()
+    kept: Callable[[dict[str, Any], Call], dict[str, Any]] | None = None
     is_announced: bool = True
 
     @property
@@ -173,7 +175,10 @@ def _create(noun: Noun, call: Call) -> Work:
     def work(writer: Writer, who: Credential) -> Result:
         stored = noun.create(writer, who, call, checked)
         _announce(noun, writer, who, "CREATE", stored)
-        return Result(noun.shown(writer, who, stored, call), status=201)
+        result = Result(noun.shown(writer, who, stored, call), status=201)
+        if noun.kept is not None:
+            result.kept = noun.kept(result.body, call)
+        return result
 
     return work
 

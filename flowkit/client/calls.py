@@ -101,7 +101,7 @@ class Result:
         headers: of HTTP, names in lower case.
         elapsed_s: seconds of the whole call, repetitions included.
         attempts: how many requests it took.
-        request_id: the ``X-Request-Id``, for a write.
+        request_id: the ``X-Request-Id``; the server's log names it, too.
     """
 
     body: Any
@@ -178,11 +178,15 @@ class Door:
     ) -> tuple[Answer, Mapping[str, str]]:
         """One request and its answer, within what is left of the time."""
         self._keep_pace(deadline)
-        started = green.monotonic()
-        left_s = deadline - started
-        if left_s <= 0:
-            raise DeadlineExceeded("the time allowed was up before the request could be sent")
-        response = self._transport.send(request, timeout_s=left_s)
+        try:
+            started = green.monotonic()
+            left_s = deadline - started
+            if left_s <= 0:
+                raise DeadlineExceeded("the time allowed was up before the request could be sent")
+            response = self._transport.send(request, timeout_s=left_s)
+        finally:
+            self._pace.done()
+        self._mind_limits(response)
         if _log.isEnabledFor(logging.DEBUG):
             took_ms = (green.monotonic() - started) * 1000
             said = (response.status, took_ms, len(response.body))
@@ -192,16 +196,29 @@ class Door:
         return self._read(response, creds), response.headers
 
     def _keep_pace(self, deadline: float) -> None:
-        """Wait as long as the server asked all callers to (429)."""
+        """Wait for this request's turn, as far as the server has spoken of limits."""
         now = green.monotonic()
-        wait_s = self._pace.wait_s(now)
-        if not wait_s:
-            return
-        if now + wait_s >= deadline:
-            raise DeadlineExceeded(
-                f"the server asked for {wait_s:.1f} s without requests, the call has less time"
-            )
-        green.sleep(wait_s)
+        wait_s = self._pace.take(now)
+        try:
+            while wait_s:
+                if now + wait_s >= deadline:
+                    raise DeadlineExceeded(
+                        f"the server asked for {wait_s:.1f} s without requests, "
+                        "the call has less time"
+                    )
+                green.sleep(wait_s)
+                now = green.monotonic()
+                wait_s = self._pace.held_s(now)  # somebody else may have run into a 429 meanwhile
+        except BaseException:
+            self._pace.done(sent=False)
+            raise
+        self._pace.go()
+
+    def _mind_limits(self, response: Response) -> None:
+        if "x-ratelimit-remaining" in response.headers:
+            self._pace.learn(response.headers, green.monotonic(), time.time())
+        elif response.status < 400:
+            self._pace.forget()
 
     def _before_repeat(
         self, error: FlowKitError, repeat: Repeat, attempt: int, deadline: float
@@ -233,8 +250,7 @@ class Door:
         method = call.method
         params = wire_params({**self._options.params, **call.params})
         body = b"" if call.body is NOTHING else self._encode(call.body)
-        if not _is_read(call):
-            headers["x-request-id"] = secrets.token_hex(16)
+        headers["x-request-id"] = secrets.token_hex(16)
         segments = (f"v{self._options.version}", creds.account, *map(_segment, call.segments))
         request = Request(method, segments, params, headers, body)
         if call.is_find and self._is_long(request):

@@ -260,6 +260,9 @@ objects_max = 10_000
 credential_duration_ms_max = 100 * 365 * 24 * 3_600 * 1000
 """Longest duration of a Token or Share, in ms: 100 years. Beyond that it is meant to be none."""
 
+shares_per_receiver_max = 100
+"""Most live Shares from one account to one receiver: each request of the receiver looks at all."""
+
 grant_paths_max = 100
 """Most paths in one Token or Share."""
 

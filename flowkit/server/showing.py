@@ -10,21 +10,22 @@ Source: protocol 1.8 (identities of others), 2.3 (what comes back), 3.6 (``only`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from flowkit.protocol.resources import PREFIXES, is_id
 from flowkit.query.meaning import ABSENT, resolve
 from flowkit.query.nodes import Path
 from flowkit.server.access import is_readable
-from flowkit.server.auth import Credential, is_live
+from flowkit.server.auth import Credential, is_live, may
 from flowkit.server.elements import show_typed
 from flowkit.server.store.base import Reader, StoredDrop
 
-__all__ = ["only_members", "references", "referring", "shown_drop", "shown_identity"]
+__all__ = ["drop_told", "only_members", "references", "referring", "shown_drop", "shown_identity"]
 
 _SHOWN_TO_ALL = ("id", "name", "icon")
 _HIDDEN_FROM_TOKENS = ("email", "shares")
+_KEPT_BY_SERVER = ("id", "creationDate", "creatorId", "lastEditDate", "lastEditorId")
 
 _IDS = ("creatorId", "lastEditorId", "flowId", "tokenId", "issuedTo", "issuedBy", "reportFlowId")
 _ID_LISTS = ("memberIds",)
@@ -39,6 +40,19 @@ def shown_drop(drop: StoredDrop, *, typed: bool, only: Sequence[str] | None = No
     return (
         doc | {"elems": show_typed(doc["elems"], drop.types)} if typed and "elems" in doc else doc
     )
+
+
+def drop_told(drop: StoredDrop, who: Credential, said: Container[str]) -> StoredDrop:
+    """A Drop that *who* has changed, without what it neither *said* nor may read.
+
+    The answer to a change holds the whole Drop; with ``dropWrite`` alone that would be a way to
+    read what others wrote into it.
+    """
+    if may(who, "dropRead", drop.doc["path"]):
+        return drop
+    ours = (*_KEPT_BY_SERVER, "flowId", "path", "version")
+    doc = {name: value for name, value in drop.doc.items() if name in ours or name in said}
+    return StoredDrop(doc, drop.types if "elems" in said else {})
 
 
 def shown_identity(identity: Mapping[str, Any], who: Credential) -> dict[str, Any]:

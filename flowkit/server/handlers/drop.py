@@ -6,6 +6,7 @@ Source: protocol 1.4 (Drop), 3.5 (routes), 3.6 (parameters), 12 (array create); 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from flowkit import limits
@@ -25,7 +26,7 @@ from flowkit.server.checking import (
     notes_for_unknown,
 )
 from flowkit.server.plan import plan_find
-from flowkit.server.showing import references, referring, shown_drop
+from flowkit.server.showing import drop_told, references, referring, shown_drop
 from flowkit.server.store.base import Reader, StoredDrop, StoredFlow, Writer, Written
 
 __all__ = [
@@ -380,7 +381,7 @@ def _update(call: Call, writer: Writer, who: Credential, drop_id: str, checked: 
     arrival = ingest.Arrival(checked, call.now_ms, call.places, call.args["flow"], drop_id=drop_id)
     written = ingest.update(writer, who, arrival)
     call.note(checked.notes)
-    return written
+    return replace(written, drop=drop_told(written.drop, who, checked.members))
 
 
 def delete(call: Call) -> Work:

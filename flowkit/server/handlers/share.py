@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from flowkit import limits
 from flowkit.errors import BadRequest
 from flowkit.query.params import Query
 from flowkit.server.auth import Credential, is_live
@@ -68,8 +69,18 @@ def _create(writer: Writer, who: Credential, _call: Call, checked: Checked) -> S
     if writer.identity(issued_to) is None and writer.object("group", issued_to) is None:
         raise BadRequest(f"issuedTo: there is no Identity and no Group {issued_to}")
     sweep(writer, "share", who)
+    _refuse_too_many(writer, who, issued_to)
     members = {**checked.members, "issuedBy": issuer}
     return writer.create_object("share", who.account.name, members, creator=issuer)
+
+
+def _refuse_too_many(writer: Writer, who: Credential, issued_to: str) -> None:
+    issued = writer.objects("share", account=who.account.name)
+    most = limits.shares_per_receiver_max
+    if sum(one.doc["issuedTo"] == issued_to for one in issued) >= most:
+        raise BadRequest(
+            f"issuedTo: has {most} Shares of this account already; put their paths into one Share"
+        )
 
 
 def _affected(reader: Reader, found: StoredObject) -> Iterable[str]:

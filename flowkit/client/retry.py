@@ -26,6 +26,8 @@ from flowkit.green import NativeLock
 __all__ = ["Pace", "Repeat", "Retry"]
 
 _PASSING = frozenset({429, 502, 503, 504})
+_MARGIN_S = 0.001
+"""Seconds by which a turn is late rather than early: two clocks do not run quite alike."""
 _YEARS_S = 100_000_000
 """A reset beyond this many seconds is a time since 1970."""
 
@@ -117,7 +119,9 @@ class Pace:
             self._waiting += 1
             self._refill(now_s)
             self._left -= 1.0
-            turn_s = -self._left / self._per_s if self._limit and self._left < 0 else 0.0
+            turn_s = 0.0
+            if self._limit and self._left < 0:
+                turn_s = _MARGIN_S - self._left / self._per_s
             return max(turn_s, self._resume_at_s - now_s, 0.0)
 
     def held_s(self, now_s: float) -> float:

@@ -1,4 +1,4 @@
-"""The command line: ``flowkit serve``, ``flowkit token rotate``, ``flowkit demo``.
+"""The command line: ``flowkit serve``, ``token rotate``, ``backup``, ``account add`` and the rest.
 
 A command says what is wrong in one sentence and ends with code 2 for a wrong call or setting, 1 for
 what went wrong after that, 0 otherwise, a stop by signal included. A traceback is a defect.
@@ -47,16 +47,20 @@ def cli() -> None:
     """
 
 
-def _data_and_account(command: F) -> F:
-    """The two flags that say which account in which folder."""
-    account = click.option("--account", metavar="NAME", help="The account [default: flowkit].")
-    data = click.option(
+def _data(command: F) -> F:
+    """The flag that says which folder."""
+    return click.option(
         "--data",
         metavar="DIR",
         type=click.Path(path_type=Path, file_okay=False),
         help="The data folder [FLOWKIT_DATA, default: ./flowkit-data].",
-    )
-    return data(account(command))
+    )(command)
+
+
+def _data_and_account(command: F) -> F:
+    """The two flags that say which account in which folder."""
+    account = click.option("--account", metavar="NAME", help="The account [default: flowkit].")
+    return _data(account(command))
 
 
 @cli.command()
@@ -152,6 +156,134 @@ def demo(keep: bool) -> None:
         from flowkit.demo import run
 
         run(keep=keep, say=_say)
+
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@cli.command()
+@click.argument("file", type=_FILE)
+@_data
+@click.option("--force", is_flag=True, help="Take the place of a FILE that is there already.")
+def backup(file: Path, data: Path | None, force: bool) -> None:
+    """Copy the store in a data folder to FILE, while its server runs.
+
+    The copy is the store of one moment. It is checked before it gets its name.
+    """
+    with _one_sentence():
+        from flowkit.server.store.backup import backup as make
+
+        folder = _settings({"data": data}).data
+        with _bar("Copying") as progress:
+            size = make(folder, file, replace=force, progress=progress)
+        _say(f"{file}: {size / 1e6:,.1f} MB, sound")
+
+
+@cli.command()
+@click.argument("file", type=_FILE)
+@_data
+def restore(file: Path, data: Path | None) -> None:
+    """Make a data folder of the backup FILE; the folder must be new or empty."""
+    with _one_sentence():
+        from flowkit.server.store.backup import restore as make
+        from flowkit.server.store.sqlite import clock_ms
+
+        folder = _settings({"data": data}).data
+        with _bar("Copying") as progress:
+            size = make(file, folder, now_ms=clock_ms(), progress=progress)
+        _say(f"{folder}: {size / 1e6:,.1f} MB, sound; start it with: flowkit serve --data {folder}")
+
+
+@cli.command()
+@click.argument("file", type=_FILE, required=False)
+@_data
+def verify(file: Path | None, data: Path | None) -> None:
+    """Check every number and every page of a store, or of a backup FILE.
+
+    It only reads; a server may have the data folder open. Exit code 1 if anything is wrong.
+    """
+    with _one_sentence():
+        from flowkit.server.store.backup import store_file
+        from flowkit.server.store.verify import verify as check
+
+        found = store_file(file if file is not None else _settings({"data": data}).data)
+        faults = check(found)
+        for fault in faults:
+            click.echo(fault, err=True)
+        if faults:
+            sys.exit(1)
+        _say(f"{found} is sound")
+
+
+@cli.group()
+def account() -> None:
+    """The accounts in a data folder."""
+
+
+@account.command("add")
+@click.argument("name")
+@_data
+def account_add(name: str, data: Path | None) -> None:
+    """Make the account NAME and print its master token, this once.
+
+    The data folder must not be in use: stop its server first.
+    """
+    with _one_sentence():
+        from flowkit.server.auth import ensure_account
+
+        with _opened(_settings({"data": data})) as store:
+            _, secret = ensure_account(store, name)
+        if secret is None:
+            raise UsageError(
+                f"the account {name!r} is there already",
+                hint="for a new token: flowkit token rotate",
+            )
+        _say(secret)
+
+
+@account.command("list")
+@_data
+def account_list(data: Path | None) -> None:
+    """Print each account's name and the id of its identity, oldest first."""
+    with _one_sentence():
+        from flowkit.server.store.sqlite import look_into
+
+        folder = _settings({"data": data}).data
+        for each in look_into(folder, lambda reader: reader.accounts()):
+            _say(f"{each.name}\t{each.identity_id}")
+
+
+@account.command("remove")
+@click.argument("name")
+@_data
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def account_remove(name: str, data: Path | None, yes: bool) -> None:
+    """Remove the account NAME with everything that is in its namespace and all that it made.
+
+    The data folder must not be in use: stop its server first.
+    """
+    with _one_sentence():
+        settings = _settings({"data": data})
+        with _opened(settings) as store:
+            if store.read(lambda reader: reader.account(name)) is None:
+                raise UsageError(f"there is no account {name!r} in {settings.data}")
+            if not yes and not click.confirm(f"Remove {name} and everything it has?", err=True):
+                _fail("nothing was removed", code=1)
+            store.write(lambda writer: writer.delete_account(name))
+
+
+@contextmanager
+def _bar(what: str) -> Iterator[Callable[[int, int], object]]:
+    """A progress bar in bytes, on a terminal."""
+    from tqdm import tqdm
+
+    with tqdm(desc=what, unit="B", unit_scale=True, disable=None) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield progress
 
 
 def _say(line: str) -> None:

@@ -14,7 +14,10 @@ from pathlib import Path
 
 from flowkit.errors import SettingsError
 
-__all__ = ["FolderLock"]
+__all__ = ["FILE_NAME", "FolderLock"]
+
+FILE_NAME = "flowkit.sqlite"
+"""The database's name in the data folder; its two WAL files stand beside it while it is open."""
 
 
 class FolderLock:

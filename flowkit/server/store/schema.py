@@ -28,6 +28,7 @@ from flowkit.errors import SettingsError
 __all__ = [
     "ROW_BYTES_LEAST",
     "SCHEMA_VERSION",
+    "check_version",
     "create_tables",
     "get_meta",
     "open_file",
@@ -167,7 +168,7 @@ def create_tables(connection: apsw.Connection, path: str) -> None:
                 connection.execute(statement)
             set_meta(connection, "schema_version", SCHEMA_VERSION)
             set_meta(connection, "node", secrets.token_hex(3))
-        _check_version(connection, path)
+        check_version(connection, path)
     except BaseException:
         connection.execute("ROLLBACK")
         raise
@@ -184,7 +185,12 @@ def set_meta(connection: apsw.Connection, name: str, value: int | str) -> None:
     connection.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (name, value))
 
 
-def _check_version(connection: apsw.Connection, path: str) -> None:
+def check_version(connection: apsw.Connection, path: str) -> int:
+    """The version of the schema in the file at *path*.
+
+    Raises:
+        SettingsError: it was written by a newer flowkit, or by something else.
+    """
     tables: Sequence[Any] = connection.execute(
         "SELECT name FROM sqlite_schema WHERE type = 'table' AND name = 'meta'"
     ).fetchall()
@@ -196,6 +202,7 @@ def _check_version(connection: apsw.Connection, path: str) -> None:
             f"{path} has schema version {found}, this flowkit knows up to {SCHEMA_VERSION}",
             hint="use the newer flowkit that wrote it",
         )
+    return int(found)
 
 
 def _set(connection: apsw.Connection, name: str, value: str, *, reads: object) -> None:

@@ -21,18 +21,15 @@ from flowkit.green import NativeLock
 from flowkit.server.store.base import Commit, Reader, Writer
 from flowkit.server.store.batch import WriterSession
 from flowkit.server.store.counts import Later
-from flowkit.server.store.folder import FolderLock
+from flowkit.server.store.folder import FILE_NAME, FolderLock
 from flowkit.server.store.migrations import migrate
 from flowkit.server.store.reading import House, ReaderSession
-from flowkit.server.store.schema import create_tables, open_file
+from flowkit.server.store.schema import SCHEMA_VERSION, check_version, create_tables, open_file
 from flowkit.server.store.workers import Readers, WriterThread
 
-__all__ = ["SqliteStore", "clock_ms", "open_store"]
+__all__ = ["FILE_NAME", "SqliteStore", "clock_ms", "look_into", "open_store"]
 
 T = TypeVar("T")
-
-FILE_NAME = "flowkit.sqlite"
-"""The database's name in the data folder; its two WAL files stand beside it while it is open."""
 
 _EPOCH_LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 
@@ -82,6 +79,27 @@ def open_store(
     except BaseException:
         lock.release()
         raise
+
+
+def look_into(path: str | PathLike[str], job: Callable[[Reader], T]) -> T:
+    """Run *job* on a snapshot of a data folder that another process may have open.
+
+    Raises:
+        SettingsError: it holds no store of this version.
+    """
+    file = str(Path(path) / FILE_NAME)
+    if not Path(file).is_file():
+        raise SettingsError(f"there is no store in {path}", hint="name the data folder of a server")
+    connection = open_file(file, read_only=True)
+    try:
+        if check_version(connection, file) < SCHEMA_VERSION:
+            raise SettingsError(
+                f"{file} was written by an earlier flowkit",
+                hint="start its server with this one, once",
+            )
+        return ReaderSession(connection, House("none", clock_ms)).run(job, None)
+    finally:
+        connection.close()
 
 
 class SqliteStore:
@@ -141,7 +159,11 @@ class SqliteStore:
 
     def waiting(self) -> dict[str, int]:
         """How many jobs wait for a thread: ``writes``, ``reads`` and ``quick`` ones."""
-        lines = {"writes": self._writer, "reads": self._readers, "quick": self._quick}
+        lines: dict[str, WriterThread | Readers] = {
+            "writes": self._writer,
+            "reads": self._readers,
+            "quick": self._quick,
+        }
         return {name: line.waiting() for name, line in lines.items()}
 
     def close(self) -> None:

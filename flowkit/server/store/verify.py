@@ -18,7 +18,8 @@ from typing import Any
 import apsw
 
 from flowkit import limits
-from flowkit.server.store.schema import ROW_BYTES_LEAST, open_file
+from flowkit.server.store.objects import ENABLED
+from flowkit.server.store.schema import ROW_BYTES_LEAST, check_version, open_file
 
 __all__ = ["verify"]
 
@@ -28,6 +29,66 @@ _FLOWS = (
 
 _ROWS_OF_NO_FLOW = "SELECT count(*) FROM drop_row WHERE flow NOT IN (SELECT key FROM flow)"
 _EPOCHS_OF_NO_FLOW = "SELECT count(*) FROM epoch WHERE flow NOT IN (SELECT key FROM flow)"
+
+_SOURCES = f"SELECT json_extract(doc, '$.source') FROM object WHERE kind = 'track' AND {ENABLED}"
+_MEMBERS = (
+    "SELECT value, object.id FROM object, json_each(object.doc, '$.memberIds') WHERE kind = 'group'"
+)
+_THINGS = "SELECT id FROM identity UNION ALL SELECT id FROM flow UNION ALL SELECT id FROM object"
+
+_BESIDE_THE_FLOWS = (
+    (
+        "objects contradict themselves",
+        "SELECT count(*) FROM object WHERE NOT (json_valid(doc, 8) AND json_valid(state, 8)"
+        " AND json_extract(doc, '$.id') IS id AND"
+        " json_extract(doc, '$.creationDate') IS creation_date)",
+    ),
+    (
+        "objects belong to no account",
+        "SELECT count(*) FROM object WHERE account NOT IN (SELECT name FROM identity)",
+    ),
+    (
+        "secrets belong to no account",
+        "SELECT count(*) FROM credential WHERE account NOT IN (SELECT name FROM identity)",
+    ),
+    (
+        "secrets belong to no object",
+        "SELECT count(*) FROM credential WHERE (object_id IS NULL) != (kind = 'master')"
+        " OR (object_id IS NOT NULL AND object_id NOT IN (SELECT id FROM object))",
+    ),
+    (
+        "members of groups are in no group's list, or are missing from the index",
+        f"SELECT (SELECT count(*) FROM (SELECT * FROM group_member EXCEPT {_MEMBERS})) +"
+        f" (SELECT count(*) FROM ({_MEMBERS} EXCEPT SELECT * FROM group_member))",
+    ),
+    (
+        "deliveries have a source without an enabled track",
+        f"SELECT count(*) FROM delivery WHERE source NOT IN ({_SOURCES})",
+    ),
+    (
+        "deliveries wait for nobody",
+        "SELECT count(*) FROM delivery JOIN (SELECT json_extract(doc, '$.source') AS path,"
+        " min(place) AS least FROM object JOIN track_place ON track = id"
+        f" WHERE kind = 'track' AND {ENABLED} GROUP BY path) ON path = source"
+        " WHERE delivery.place <= least",
+    ),
+    (
+        "tracks have no place, or places no track",
+        "SELECT (SELECT count(*) FROM object WHERE kind = 'track' AND id NOT IN"
+        " (SELECT track FROM track_place)) + (SELECT count(*) FROM track_place WHERE track"
+        " NOT IN (SELECT id FROM object WHERE kind = 'track'))",
+    ),
+    (
+        "tracks are beyond the end of the line",
+        "SELECT count(*) FROM track_place WHERE place > coalesce("
+        "(SELECT seq FROM sqlite_sequence WHERE name = 'delivery'), 0)",
+    ),
+    (
+        "statistics are of nothing that exists",
+        f"SELECT count(*) FROM statistic WHERE count < 1 OR id NOT IN ({_THINGS})",
+    ),
+)
+"""What must not be, since schema 2: a sentence without its number, and the number."""
 
 _ROW_BYTES = (
     f"({ROW_BYTES_LEAST} + length(elems) + coalesce(length(location), 0)"
@@ -72,7 +133,10 @@ def verify(store: apsw.Connection | str | PathLike[str]) -> list[str]:
     Args:
         store: the database file, or a connection to it. All is read in one transaction.
 
+    A file of an earlier schema is checked for what that schema has.
+
     Raises:
+        SettingsError: it is no store, or one of a newer flowkit.
         apsw.Error: the file cannot be read at all.
     """
     if not isinstance(store, apsw.Connection):
@@ -83,7 +147,9 @@ def verify(store: apsw.Connection | str | PathLike[str]) -> list[str]:
             connection.close()
     store.execute("BEGIN")
     try:
-        return [*_check_file(store), *(each for flow in _flows(store) for each in flow)]
+        version = check_version(store, store.filename)
+        faults = [*_check_file(store), *(each for flow in _flows(store) for each in flow)]
+        return faults if version < 2 else [*faults, *_check_rest(store)]
     finally:
         store.execute("COMMIT")
 
@@ -96,6 +162,12 @@ def _check_file(store: apsw.Connection) -> list[str]:
         if count:
             faults.append(f"{count} {what} belong to no flow")
     return faults
+
+
+def _check_rest(store: apsw.Connection) -> list[str]:
+    """What stands beside the flows."""
+    counted = [(store.execute(sql).get, what) for what, sql in _BESIDE_THE_FLOWS]
+    return [f"{count} {what}" for count, what in counted if count]
 
 
 def _flows(store: apsw.Connection) -> list[list[str]]:

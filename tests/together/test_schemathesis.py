@@ -7,11 +7,8 @@ described. The gate runs a short form; ``tox -e fuzz`` sets ``FLOWKIT_FUZZ_EXAMP
 import os
 
 import pytest
+import schemathesis
 from hypothesis import HealthCheck, given, settings
-
-pytest.importorskip("apsw", reason="needs the extra: pip install 'flowkit[server]'")
-schemathesis = pytest.importorskip("schemathesis", reason="needs schemathesis")
-
 from schemathesis import GenerationMode, checks
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,

@@ -1,0 +1,122 @@
+"""Runs a scenario on a platform of its own and compares answer and effects with what it states."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from flowkit.protocol.envelope import CREATED, PROCESSED
+from tests.scenarios.scenario import Scenario, filled, matched
+from tests.scenarios.snapshot import differences, snapshot
+from tests.server.visitor import Answered, Visitor, visiting
+
+__all__ = ["run"]
+
+_NOT_YET = ("apiCallByIdentity", "flowDropAdded", "dropCreatedBy")
+
+
+def run(scenario: Scenario, folder: Path) -> Answered:
+    """Make what is given, ask, compare; returns the answer.
+
+    Raises:
+        AssertionError: the answer or an effect is another than stated.
+    """
+    with visiting(folder) as (nora, bob):
+        visitors = {"nora": nora, "bob": bob}
+        names = _prepared(scenario, visitors)
+        file = folder / "flowkit.sqlite"
+        _settle(nora)
+        before = snapshot(file)
+        answered = _ask(scenario, visitors[scenario.who], names)
+        _check_answer(scenario, answered, names)
+        _settle(nora)
+        found = differences(before, snapshot(file), _namer(names))
+    stated = list(scenario.effects)
+    if scenario.is_counted:
+        stated.append(f"apiCallByIdentity of <{scenario.who}> +1")
+    stated = [_in_names(line, names) for line in stated if not line.startswith(_NOT_YET)]
+    missing, unstated = Counter(stated) - Counter(found), Counter(found) - Counter(stated)
+    assert not missing, f"stated, but did not happen: {sorted(missing.elements())}"
+    assert not unstated, f"happened, but is not stated: {sorted(unstated.elements())}"
+    return answered
+
+
+def _prepared(scenario: Scenario, visitors: dict[str, Visitor]) -> dict[str, Any]:
+    """Make what is given; what is called how."""
+    clock = visitors["nora"].clock
+    names: dict[str, Any] = {}
+    for name, visitor in visitors.items():
+        (own,) = visitor.ask("GET", "/identity").body
+        names |= {name: own["id"], **{f"{name}.{member}": own[member] for member in own}}
+        names[f"{name}.secret"] = visitor.token
+    for given in scenario.given:
+        clock.now_ms += 1_000
+        asked = visitors[given.who].ask(
+            given.method, filled(given.target, names), filled(given.body, names)
+        )
+        assert asked.status in (200, 201), (given, asked.errors)
+        names[given.name] = asked.body.get("id")
+        names |= {f"{given.name}.{member}": value for member, value in asked.body.items()}
+    clock.now_ms += 1_000
+    names["now"] = clock.now_ms
+    return names
+
+
+def _ask(scenario: Scenario, visitor: Visitor, names: dict[str, Any]) -> Answered:
+    target = filled(scenario.target, names)
+    params = filled(dict(scenario.params), names)
+    if params:
+        target += "?" + urlencode(params, quote_via=quote)
+    asker = visitor.as_version(scenario.version)
+    if scenario.secret is not None:
+        asker.token = filled(scenario.secret, names)
+    body = scenario.body
+    if body is None:
+        body = b""
+    elif not isinstance(body, bytes):
+        body = filled(body, names)
+    headers = {name.lower(): filled(text, names) for name, text in scenario.headers.items()}
+    return asker.ask(scenario.method, target, body, headers=headers)
+
+
+def _check_answer(scenario: Scenario, answered: Answered, names: dict[str, Any]) -> None:
+    assert answered.status == scenario.status, (answered.status, answered.errors, answered.body)
+    matched(scenario.answer, answered.body, names)
+    first = [CREATED if scenario.status == 201 else PROCESSED] if answered.status < 300 else []
+    expected = {
+        "status": scenario.status,
+        "ok": scenario.status < 300,
+        "messages": [*first, *scenario.notes],
+        "errors": list(scenario.errors),
+        "references": scenario.references,
+        **scenario.head,
+    }
+    matched(expected, answered.head, names, "head")
+    is_indented = answered.response.body.startswith(b"{\n")
+    assert is_indented is (scenario.params.get("pretty") == "1"), answered.response.body[:20]
+
+
+def _settle(visitor: Visitor) -> None:
+    """Wait until what was counted beside the writes is written: a commit takes it along."""
+    visitor.app.store.write(lambda _writer: None)
+
+
+def _in_names(line: str, names: dict[str, Any]) -> str:
+    """An effect in which every object has its name; a name that is no placeholder is a slip."""
+    unknown = [each for each in re.findall(r"<([\w.]+)>", line) if each not in names]
+    assert not unknown, f"{line!r} names {unknown}, which nothing has bound"
+    return line
+
+
+def _namer(names: dict[str, Any]) -> Any:
+    known = {str(value): name for name, value in reversed(names.items()) if "." not in name}
+
+    def called(found: Any) -> str:
+        if found is None:
+            return "nothing"
+        return f"<{known[found]}>" if found in known else str(found)
+
+    return called

@@ -1,0 +1,45 @@
+"""Every scenario: the answer is as stated, and there is no effect but those that are stated."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.scenarios import ALL
+from tests.scenarios.finds import crud
+from tests.scenarios.flows import FIELD
+from tests.scenarios.running import run
+from tests.scenarios.scenario import Scenario
+
+
+@pytest.mark.parametrize("scenario", ALL, ids=[each.name for each in ALL])
+def test_the_answer_and_every_effect_are_as_stated(tmp_path, scenario):
+    """Status, head, body and the complete difference of the store."""
+    run(scenario, tmp_path / "data")
+
+
+def test_no_two_scenarios_have_the_same_name():
+    """A name says which scenario is meant."""
+    names = [each.name for each in ALL]
+
+    assert len(set(names)) == len(names)
+
+
+MADE = next(each for each in crud(FIELD) if each.name == "a flow is made")
+LIES = [
+    replace(MADE, effects=MADE.effects[:-1]),
+    replace(MADE, effects=(*MADE.effects, "flow removed: <second>")),
+    replace(MADE, effects=(*MADE.effects, MADE.effects[0])),
+    replace(MADE, status=200),
+    replace(MADE, answer={}),
+    replace(MADE, notes=("something",)),
+    replace(MADE, answer={**MADE.answer, "capacity": 6}),
+    replace(MADE, params={"pretty": "1"}, headers={"X-HTTP-Method-Override": "MGET"}),
+]
+"""The same scenario with something left out, added or changed."""
+
+
+@pytest.mark.parametrize("lie", LIES, ids=range(len(LIES)))
+def test_a_scenario_that_states_something_else_fails(tmp_path, lie: Scenario):
+    """An effect too few, one too many, another status, body, note or member."""
+    with pytest.raises(AssertionError):
+        run(lie, tmp_path / "data")

@@ -115,9 +115,9 @@ class Pace:
     def take(self, now_s: float) -> float:
         """Take a turn: seconds to wait before the request may go, 0 for none."""
         with self._lock:
+            self._refill(now_s)
             self._out += 1
             self._waiting += 1
-            self._refill(now_s)
             self._left -= 1.0
             turn_s = 0.0
             if self._limit and self._left < 0:
@@ -169,11 +169,18 @@ class Pace:
         if said.limit <= (said.reset_s - 1.0) * said.per_s:  # a batch has taken more than all
             most = said.limit - said.reset_s * said.per_s - self._waiting
         least = min(said.left - self._out, most)
-        self._left = least if is_new else min(max(self._left, least), most)
+        if is_new:
+            self._left = least
+        elif self._waiting:  # their turns are given: the next one comes after them
+            self._left = min(self._left, most)
+        else:
+            self._left = min(max(self._left, least), most)
 
     def _refill(self, now_s: float) -> None:
         if self._limit and now_s > self._at_s:
-            self._left = min(self._limit, self._left + (now_s - self._at_s) * self._per_s)
+            left = self._left + (now_s - self._at_s) * self._per_s
+            # A full bucket takes no more; those who wait have taken nothing from it yet.
+            self._left = min(self._limit - self._waiting, left)
             self._at_s = now_s
 
     def _hold_until(self, seconds: float, now_s: float) -> None:

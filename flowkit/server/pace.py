@@ -23,6 +23,10 @@ from flowkit.green import NativeLock, monotonic
 __all__ = ["Budget", "Buckets", "Pace"]
 
 
+_ONE = 0.9995
+"""What passes for a whole request: a client that counts along need not do so to the last digit."""
+
+
 @dataclass(frozen=True, slots=True)
 class Budget:
     """What a credential may still ask for.
@@ -53,7 +57,7 @@ class Budget:
             "x-ratelimit-limit": str(self.limit),
             "x-ratelimit-remaining": str(max(0, math.floor(self.left))),
             "x-ratelimit-reset": str(math.ceil((self.limit - self.left) / self.per_s)),
-            "x-ratelimit-policy": f"{self.limit};w={self.limit / self.per_s:.9g}",
+            "x-ratelimit-policy": f"{self.limit};w={self.limit / self.per_s:.12g}",
         }
 
 
@@ -103,7 +107,7 @@ class Buckets:
         with self._lock:
             now = self._clock()
             full_at = self._full_at.get(key, 0.0)
-            if not owing and self._budget(full_at, now).left < 1.0:
+            if not owing and self._budget(full_at, now).left < _ONE:
                 return None
             full_at = max(full_at, now) + cost / self.per_s
             self._full_at.pop(key, None)

@@ -124,7 +124,7 @@ def _locate(writer: Writer, who: Credential, arrival: Arrival) -> None:
     if arrival.flow is not None:
         return
     members = arrival.checked.members
-    flow_id = arrival.flow_id or members.get("flowId")
+    flow_id = members.get("flowId") if arrival.flow_id is None else arrival.flow_id
     if flow_id is not None:
         arrival.flow = flow_with_id(writer, who, flow_id, "dropWrite")
         return

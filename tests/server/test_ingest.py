@@ -124,3 +124,13 @@ def test_a_change_says_only_what_it_names():
 
     assert checked.members == {"fhash": "k", "location": None}
     assert checked.types is None
+
+
+def test_an_empty_id_in_the_address_is_no_flow(nora, who):
+    """A caller in this process can leave the segment empty; what the body names does not count."""
+    nora.flow("/nora/x")
+    change = check_change({"elems": {}}, typed=False)
+    arrival = Arrival(change, nora.clock.now_ms, flow_id="", drop_id="d" + "0" * 24)
+
+    with pytest.raises(NotFound):
+        nora.app.store.write(lambda writer: ingest.update(writer, who, arrival))

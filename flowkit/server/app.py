@@ -14,7 +14,7 @@ import hashlib
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -43,14 +43,17 @@ from flowkit.server.checking import check_object, filter_fault
 from flowkit.server.health import Health
 from flowkit.server.logs import under
 from flowkit.server.metrics import CONTENT_TYPE, Metrics
+from flowkit.server.openapi import page as openapi_page
 from flowkit.server.routes import Match, methods_at, resolve
 from flowkit.server.settings import Settings
+from flowkit.server.stopping import Stops, stop_within
 from flowkit.server.store.base import Reader, Store, Writer
 
 __all__ = ["App"]
 
 _LOG = logging.getLogger(__name__)
 _REQUEST_ID = re.compile(rf"[!-~]{{1,{limits.request_id_chars_max}}}")
+_API_CALL = "apiCallByIdentity"
 _OVERRIDES = ("GET", "MGET", "MPUT")
 
 
@@ -107,6 +110,9 @@ class App:
             self.metrics.watch("flowkit_waiting_jobs", read_line, line)
         self.health = Health(store)
         self.watch = Watch(self.settings, self.metrics)
+        self.router: Stops | None = None
+        self.scripts: Stops | None = None
+        self.tasks: Stops | None = None
         self._clock_ms = clock_ms
         self._places = places or (zip_table() if self.settings.zip_lookup else None)
 
@@ -114,7 +120,10 @@ class App:
         """Answer *request*; whatever is wrong with it or with us becomes an envelope."""
         asked = self.watch.begin(request)
         with under(asked.request_id):
-            return self.watch.end(asked, self._handled(request, asked))
+            response = self._handled(request, asked)
+            if asked.who is not None and not asked.is_counted:
+                self.store.count_later(_API_CALL, asked.who.account.identity_id)
+            return self.watch.end(asked, response)
 
     def _handled(self, request: Request, asked: Asked) -> Response:
         pretty = False
@@ -129,7 +138,9 @@ class App:
         except PlatformError as error:
             if error.status >= 500:
                 _LOG.warning("%s: %s", _told(asked), error)
-            allowed = methods_at(request.segments) if error.status == 405 else ()
+            allowed: Sequence[str] = ()
+            if error.status == 405:
+                allowed = methods_at(request.segments) if len(request.segments) > 1 else ["GET"]
             return refusal(error, pretty=pretty, allowed=allowed)
         except UsageError as error:
             return refusal(filter_fault(error), pretty=pretty)
@@ -139,7 +150,13 @@ class App:
             return refusal(ServerError(fault + asked.request_id), pretty=pretty)
 
     def close(self) -> None:
-        """Close the store, after what is under way there."""
+        """Stop what works in the background, then close the store, after what is under way there.
+
+        Tasks and Tracks end first, for they use the scripts; each gets ``background_stop_s``. What
+        they had not finished is in the store, whole, and is done after the next start.
+        """
+        stop_within({"tasks": self.tasks, "router": self.router}, limits.background_stop_s)
+        stop_within({"scripts": self.scripts}, limits.background_stop_s)
         self.store.close()
 
     def _of_the_server(self, method: str, name: str, asked: Asked) -> Response:
@@ -148,6 +165,8 @@ class App:
             answered = self._health
         elif name == "metrics" and self.settings.metrics:
             answered = self._figures
+        elif name == "openapi.json":
+            answered = _description
         else:
             raise NotFound(NOT_LOCATED)
         asked.route = name
@@ -252,6 +271,7 @@ class App:
         def written(writer: Writer) -> tuple[int, bytes]:
             who = _authorised(writer, ready.match, ready.call, ready.asked)
             name = who.key  # what a master token was told is not for a Token, and the reverse
+            writer.count(_API_CALL, who.account.identity_id)
             given = writer.answer(name, request_id) if request_id else None
             if given is not None:
                 return given
@@ -265,6 +285,7 @@ class App:
             return result.status, body
 
         status, body = self.store.write(job)
+        ready.asked.is_counted = True
         return Response(status, HEADERS, body)
 
 
@@ -275,6 +296,11 @@ def _waiting_in(store: Store, line: str) -> float:
 def _told(asked: Asked) -> str:
     """A request in a line of the log, for who has not let ``logs`` write it."""
     return f"request {asked.request_id} {asked.method} {asked.route}"
+
+
+def _description() -> Response:
+    """The description of the HTTP API."""
+    return Response(200, HEADERS, openapi_page())
 
 
 def _refusing(error: PlatformError) -> Work:

@@ -1,11 +1,14 @@
 """Reference tables made from the code's own tables, so that the pages cannot fall behind.
 
 ``.. flowkit-limits::`` lists every bound of ``flowkit/limits.py`` with its reason;
-``.. flowkit-errors::`` lists every error class with its first sentence, as the tree they form.
+``.. flowkit-errors::`` lists every error class with its first sentence, as the tree they form;
+``.. flowkit-protocol::`` lists every row of the route table with the scenarios that show it and
+each of its parameters; ``.. flowkit-rules::`` lists rules of the protocol with their tests.
 """
 
 import ast
 import inspect
+import sys
 from pathlib import Path
 
 from docutils import nodes
@@ -69,7 +72,80 @@ class Errors(_Table):
             yield from (f"   * - {indent}``{name}``", f"     - {sentence}")
 
 
+def _coverage():
+    """The table that the tests are held to; it lies with them, beside this folder."""
+    root = str(Path(__file__).parents[2])
+    if root not in sys.path:
+        sys.path.append(root)
+    from tests.scenarios import coverage
+
+    return coverage
+
+
+def _cells(*cells):
+    """One row of a list table; a cell is one line of text, or several lines for a list."""
+    for at, cell in enumerate(cells):
+        first, *rest = [cell] if isinstance(cell, str) else cell or [""]
+        yield f"   {'*' if at == 0 else ' '} - {first}"
+        yield from (f"       {line}" for line in rest)
+
+
+def _sent(schema):
+    """A few words for what is sent or answered."""
+    if schema is None:
+        return ""
+    if "$ref" in schema:
+        return schema["$ref"].rpartition("/")[2]
+    parts = schema.get("anyOf") or schema.get("oneOf")
+    if parts:
+        return " or ".join(_sent(part) for part in parts)
+    if schema.get("type") == "array":
+        return f"array of {_sent(schema.get('items', {})) or 'anything'}"
+    if schema.get("maxProperties") == 0:
+        return "``{}``"
+    values = schema.get("additionalProperties")
+    if isinstance(values, dict):
+        return f"map of {_sent(values)}"
+    if schema.get("properties"):
+        return ", ".join(f"``{name}``" for name in schema["properties"])
+    return schema.get("type", "anything")
+
+
+class Protocol(_Table):
+    def lines(self):
+        from flowkit.server.shapes import bodies
+
+        coverage = _coverage()
+        yield from (".. list-table::", "   :header-rows: 1", "   :widths: 20 15 15 50", "")
+        yield from _cells("route", "sent", "answered", "shown by")
+        for row in coverage.rows():
+            sent, answered = bodies(row.route)
+            statuses = ", ".join(map(str, row.statuses))
+            shown = [f"| {each.name}" for each in row.scenarios if not each.params]
+            shown += [f"| ``{name}``: {each.name}" for name, each in sorted(row.params.items())]
+            yield from _cells(
+                f"``{row.route.method} /{row.route.pattern}``",
+                _sent(sent),
+                f"{_sent(answered)} ({statuses})",
+                shown,
+            )
+        for path, test in coverage.UNVERSIONED_TESTS.items():
+            yield from _cells(f"``GET {path}``", "", "", f"``{test}``")
+        for address, why in coverage.NOT_YET.items():
+            yield from _cells(f"``{address}``", "", "", f"not yet: {why}")
+
+
+class Rules(_Table):
+    def lines(self):
+        yield from (".. list-table::", "   :header-rows: 1", "   :widths: 10 40 50", "")
+        yield from _cells("section", "rule", "shown by")
+        for section, rule, test in _coverage().RULES:
+            yield from _cells(section, rule, f"``{test}``" if ".py" in test else test)
+
+
 def setup(app):
+    app.add_directive("flowkit-protocol", Protocol)
+    app.add_directive("flowkit-rules", Rules)
     app.add_directive("flowkit-limits", Limits)
     app.add_directive("flowkit-errors", Errors)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -298,6 +298,11 @@ def _told(asked: Asked) -> str:
     return f"request {asked.request_id} {asked.method} {asked.route}"
 
 
+def _methods_of(request: Request) -> Sequence[str]:
+    """The methods of an address that exists."""
+    return ("GET",) if len(request.segments) == 1 else methods_at(request.segments)
+
+
 def _description() -> Response:
     """The description of the HTTP API."""
     return Response(200, HEADERS, openapi_page())

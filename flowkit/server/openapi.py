@@ -14,12 +14,14 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
+import orjson
+
 from flowkit._version import __version__
 from flowkit.protocol.resources import BY_ROUTE
 from flowkit.server.routes import ROUTES, Route
 from flowkit.server.shapes import PARAMETERS, Schema, bodies, ref, schemas
 
-__all__ = ["UNVERSIONED", "document"]
+__all__ = ["UNVERSIONED", "document", "page"]
 
 _ANY: Schema = {}
 _TEXT: Schema = {"type": "string"}
@@ -36,7 +38,7 @@ _REFUSALS: Mapping[str, str] = {
 }
 
 UNVERSIONED: Mapping[str, tuple[str, str]] = {
-    "/health": ("Whether the server works, for whoever watches over it", "application/json"),
+    "/health": ("Whether the server works, for whoever watches over it", "text/plain"),
     "/metrics": ("Figures for Prometheus", "text/plain"),
     "/openapi.json": ("This description", "application/json"),
 }
@@ -129,6 +131,12 @@ def document(account: str | None = None) -> dict[str, Any]:
 
 
 # Operations
+
+
+@cache
+def page() -> bytes:
+    """The description as ``GET /openapi.json`` answers it."""
+    return orjson.dumps(document())
 
 
 def _path_item(routes: Sequence[Route]) -> dict[str, Any]:

@@ -6,10 +6,12 @@ import re
 import jsonschema_rs
 import pytest
 
+from flowkit.protocol.envelope import Request
 from flowkit.protocol.resources import RESOURCES
-from flowkit.server.openapi import document
+from flowkit.server.openapi import UNVERSIONED, document
 from flowkit.server.routes import ROUTES
 from flowkit.server.shapes import PARAMETERS
+from tests.server.visitor import visiting
 
 VERBS = ("get", "post", "put", "delete")
 
@@ -184,6 +186,30 @@ def test_a_wrong_answer_would_not_satisfy_the_description():
     assert not flow.is_valid({"id": "d" + "0" * 24})
     assert refusal.is_valid({"head": {**head, "errors": ["x: y"]}, "body": {}})
     assert not refusal.is_valid({"head": head, "body": {}})
+
+
+def test_the_description_is_published(nora):
+    """``GET /openapi.json`` answers it to anybody, as plain JSON without an envelope."""
+    published = nora.app.handle(Request.from_target("GET", "/openapi.json"))
+    refused = nora.app.handle(Request.from_target("POST", "/openapi.json"))
+
+    assert published.status == 200
+    assert published.headers["content-type"].startswith("application/json")
+    assert json.loads(published.body) == json.loads(json.dumps(document()))
+    assert refused.status == 405
+
+
+@pytest.mark.parametrize("path", UNVERSIONED)
+def test_addresses_of_the_server_itself(tmp_path, path):
+    """GET needs no token; everything else is 405 and names GET."""
+    with visiting(tmp_path / "data", metrics=True) as (nora, _):
+        answered = nora.app.handle(Request.from_target("GET", path))
+        refused = nora.app.handle(Request.from_target("DELETE", path))
+
+    assert answered.status == 200
+    assert answered.body
+    assert refused.status == 405
+    assert "GET" in refused.headers["allow"]
 
 
 def test_the_account_stands_in_the_addresses():

@@ -186,8 +186,8 @@ def _visible(resource: str, under: Sequence[str], parameters: Parameters) -> str
     if len(under) > _PREFIXES_MAX:
         prefixes = parameters.add(json.dumps(list(under)))
         return (
-            f"EXISTS (SELECT 1 FROM json_each({prefixes}) WHERE path = value OR"
-            " (path > value || '/' AND path < value || '0'))"
+            f"EXISTS (SELECT 1 FROM json_each({prefixes}) WHERE flow.path = value OR"
+            " (flow.path > value || '/' AND flow.path < value || '0'))"
         )
     # Everything below /a starts with "/a/"; "0" is the character after "/".
     ranges = [

@@ -15,7 +15,7 @@ from tests.server.visitor import Answered, Visitor, visiting
 
 __all__ = ["run"]
 
-_NOT_YET = ("apiCallByIdentity", "flowDropAdded", "dropCreatedBy")
+_NOT_YET = ("flowDropAdded", "dropCreatedBy")
 
 
 def run(scenario: Scenario, folder: Path) -> Answered:

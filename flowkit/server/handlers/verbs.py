@@ -1,4 +1,4 @@
-"""The eight verbs that every resource but the Drop has: find, read, create, update, delete …
+"""The eight verbs that every resource but the Drop has, from find to delete.
 
 A ``Noun`` says what is particular about one resource; each verb here is written once for all of
 them. Writing announces itself in the inbox (1.13), in the same commit.
@@ -189,7 +189,7 @@ def _update(noun: Noun, call: Call) -> Work:
     checked = _checked(noun, call, call.body())
 
     def work(writer: Writer, who: Credential) -> Result:
-        return Result(_changed(noun, call, writer, who, call.args["id"], checked))
+        return Result(_changed(noun, call, writer, who, object_id=call.args["id"], checked=checked))
 
     return work
 
@@ -206,7 +206,10 @@ def _update_many(noun: Noun, call: Call) -> Work:
         for stored in found.values():
             noun.demand_change(writer, who, stored)
         return Result(
-            {key: _changed(noun, call, writer, who, key, each) for key, each in changes.items()}
+            {
+                key: _changed(noun, call, writer, who, object_id=key, checked=each)
+                for key, each in changes.items()
+            }
         )
 
     return work
@@ -219,7 +222,7 @@ def _update_member(noun: Noun, call: Call) -> Work:
     checked = _checked(noun, call, check_member(noun.resource, name, call.body()))
 
     def work(writer: Writer, who: Credential) -> Result:
-        doc = _changed(noun, call, writer, who, call.args["id"], checked)
+        doc = _changed(noun, call, writer, who, object_id=call.args["id"], checked=checked)
         return Result({name: doc[name]} if name in doc else {})
 
     return work
@@ -254,7 +257,7 @@ def _checked(noun: Noun, call: Call, body: Any) -> Checked:
 
 
 def _changed(
-    noun: Noun, call: Call, writer: Writer, who: Credential, object_id: str, checked: Checked
+    noun: Noun, call: Call, writer: Writer, who: Credential, *, object_id: str, checked: Checked
 ) -> dict[str, Any]:
     """The document after the changes, as the caller may see it."""
     stored = _one(noun, writer, who, object_id)

@@ -173,6 +173,12 @@ Some 200 bytes each; beyond, the one that was used longest ago begins anew."""
 rate_entries_per_request = 100
 """Entries of one array or of many ids that count as one request for the rate limit."""
 
+log_lines_max = 10_000
+"""Lines of the log that wait to be written; what comes beyond is dropped, and counted."""
+
+log_flush_s = 1.0
+"""Seconds that the end of the process waits for the log to be written."""
+
 health_timeout_s = 2.0
 """Seconds in which reader and writer must answer for ``GET /health`` to say ok."""
 

@@ -23,8 +23,9 @@ from typing import Any, TextIO
 import orjson
 
 from flowkit import limits
+from flowkit.green import Cell, NativeQueue, start_thread
 
-__all__ = ["Formatter", "access", "configure", "request_id", "request_id_of", "under"]
+__all__ = ["Aside", "Formatter", "access", "configure", "request_id", "request_id_of", "under"]
 
 _ACCESS = logging.getLogger("flowkit.access")
 _WELL_FORMED = re.compile(rf"[!-~]{{1,{limits.request_id_chars_max}}}")
@@ -64,12 +65,58 @@ def configure(log_format: str, *, access_log: bool, stream: TextIO | None = None
         log_format: ``text`` or ``json``.
         access_log: whether the lines of ``access`` are written.
     """
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler = Aside(stream or sys.stderr)
     handler.setFormatter(Formatter(log_format))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     _ACCESS.setLevel(logging.INFO if access_log else logging.WARNING)
+
+
+class Aside(logging.Handler):
+    """Writes lines on a thread of its own: who reads them slowly, or not at all, stops nobody.
+
+    Beyond ``limits.log_lines_max`` lines that wait, further ones are dropped; how many, is said
+    once there is room again.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self._lines: Any = NativeQueue()
+        self._dropped = 0
+        start_thread(self._write, name="flowkit-log")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Let the line wait for its turn."""
+        line = self.format(record)
+        if self._lines.qsize() >= limits.log_lines_max:
+            self._dropped += 1
+            return
+        if self._dropped:
+            dropped, self._dropped = self._dropped, 0
+            said = f"{dropped} lines were dropped here: they were not read in time"
+            lost = logging.LogRecord(__name__, logging.WARNING, "", 0, said, (), None)
+            self._lines.put(self.format(lost))
+        self._lines.put(line)
+
+    def flush(self) -> None:
+        """Wait until what waits is written, for a moment at most; logging does that at the end."""
+        written: Cell[None] = Cell()
+        self._lines.put(written)
+        written.wait(limits.log_flush_s)
+
+    def _write(self) -> None:
+        while True:
+            line = self._lines.get()
+            if isinstance(line, Cell):
+                line.set(None)
+                continue
+            try:
+                self._stream.write(f"{line}\n")
+                self._stream.flush()
+            except (OSError, ValueError):  # nobody is there any more
+                continue
 
 
 class Formatter(logging.Formatter):

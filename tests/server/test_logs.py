@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import re
+import threading
 
 import pytest
 from hypothesis import given
@@ -117,6 +118,7 @@ def test_requests_are_logged_only_where_that_is_asked_for(loggers):
         access(method="GET", status=200)
         logging.getLogger("flowkit.server").info("not this")
         logging.getLogger("flowkit.server").warning("this")
+        logging.getLogger().handlers[0].flush()
         said = [json.loads(one) for one in stream.getvalue().splitlines()]
         assert len(said) == lines
         assert said[-1]["message"] == "this"
@@ -128,3 +130,32 @@ def test_requests_are_logged_only_where_that_is_asked_for(loggers):
         "method": "GET",
         "status": 200,
     }
+
+
+def test_a_log_that_nobody_reads_stops_nobody(loggers, monkeypatch):
+    """Lines wait up to a bound; then they are dropped, and that is said as soon as it can be."""
+    monkeypatch.setattr(limits, "log_lines_max", 5)
+    monkeypatch.setattr(limits, "log_flush_s", 10)
+    go, begun = threading.Event(), threading.Event()
+
+    class Stuck(io.StringIO):
+        def write(self, text):
+            begun.set()
+            go.wait(30)
+            return super().write(text)
+
+    stream, logger = Stuck(), logging.getLogger("flowkit.server")
+    configure("text", access_log=False, stream=stream)
+    logger.warning("first")
+    begun.wait(10)
+    for n in range(20):
+        logger.warning("line %d", n)
+    go.set()
+    logging.getLogger().handlers[0].flush()
+    logger.warning("last")
+    logging.getLogger().handlers[0].flush()
+    said = stream.getvalue().splitlines()
+
+    assert len(said) == 1 + 5 + 2
+    assert said[-2].endswith("15 lines were dropped here: they were not read in time")
+    assert said[-1].endswith("last")

@@ -13,7 +13,7 @@ from flowkit.server.routes import ROUTES, Route
 from tests.scenarios import ALL
 from tests.scenarios.scenario import Scenario, exercised
 
-__all__ = ["NOT_YET", "REFUSED", "RULES", "UNVERSIONED_TESTS", "Row", "missing", "rows"]
+__all__ = ["ALONE", "NOT_YET", "REFUSED", "RULES", "UNVERSIONED_TESTS", "Row", "missing", "rows"]
 
 REFUSED = frozenset({("POST", "identity"), ("DELETE", "identity/{id}")})
 """Routes whose only answer is a refusal (1.8)."""
@@ -52,6 +52,10 @@ class Row:
         return sorted({each.status for each in self.scenarios})
 
 
+ALONE = frozenset(("identity", name) for name in ("sort", "order", "limit", "refs"))
+"""Where a parameter changes nothing: an account finds only itself, and refers to nothing else."""
+
+
 def rows() -> list[Row]:
     """Every row of the route table, in its order, with what shows it."""
     found = {(route.method, route.pattern): Row(route) for route in ROUTES}
@@ -61,7 +65,9 @@ def rows() -> list[Row]:
         found[key].scenarios.append(scenario)
         if scenario.status < 400 or key in REFUSED:
             for name in sorted(params):
-                found[key].params.setdefault(name, scenario)
+                shown = found[key].params.get(name)
+                if shown is None or len(scenario.params) < len(shown.params):
+                    found[key].params[name] = scenario
     for row in found.values():
         row.scenarios.sort(key=lambda each: (each.status >= 400, bool(each.params)))
     return list(found.values())
@@ -154,7 +160,7 @@ RULES: tuple[tuple[str, str, str], ...] = (
         "only: dotted names, id always",
         DROP + "test_only_shows_the_same_parts_in_find_read_and_mget",
     ),
-    ("3.6", "sort by an element", "drops of several flows: upward"),
+    ("3.6", "sort by an element", "drops of several flows: sorted by an element"),
     ("3.6", "references of drops", DROP + "test_references_hold_the_creator_and_the_flow"),
     ("1.3", "paths are normalised", "the path of a flow is put into its one form"),
     ("1.4", "fhash replaces", "a drop with an fhash that is there replaces the earlier one"),

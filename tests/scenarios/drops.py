@@ -10,8 +10,8 @@ from tests.scenarios.finds import finds
 from tests.scenarios.scenario import ANYTHING, Scenario, drop, flow
 
 FIELD = flow("field", "/nora/field", capacity=2)
-FIRST = drop("first", "field", {"temp": 5})
-SECOND = drop("second", "field", {"temp": 9}, fhash="bench")
+FIRST = drop("first", "field", {"temp": 5}, fhash="bench")
+SECOND = drop("second", "field", {"temp": 9})
 GIVEN = (FIELD, FIRST, SECOND)
 POSITION = {"position": ANYTHING}
 REFERENCES = {"<nora>": ANYTHING, "<field>": ANYTHING}
@@ -33,8 +33,8 @@ def shown(name: str, elems: dict[str, Any], *, at: str = "", **members: Any) -> 
     }
 
 
-OLD = shown("first", {"temp": 5})
-NEW = shown("second", {"temp": 9}, fhash="bench")
+OLD = shown("first", {"temp": 5}, fhash="bench")
+NEW = shown("second", {"temp": 9})
 CHANGED = {"version": 1, "lastEditDate": "<now>", "lastEditorId": "<nora>"}
 
 
@@ -67,7 +67,7 @@ def each_way(base: Scenario, *docs: dict[str, Any], head: str = "position") -> I
     yield _with(base, "in part", {"only": "temp"}, answer=answer(part))
     yield _with(base, "with what they refer to", {"refs": "1"}, references=REFERENCES)
     yield _with(base, "with the position", {"positions": "1"}, head=heads)
-    yield _with(base, "indented", {"pretty": "1"})
+    yield _with(base, "indented", {"pretty": "1"}, is_indented=True)
 
 
 def _with(base: Scenario, said: str, params: dict[str, str], **changes: Any) -> Scenario:
@@ -84,7 +84,7 @@ def _finds() -> Iterator[Scenario]:
             [NEW, OLD],
             passing=("temp < 6", [OLD]),
             references=REFERENCES,
-            name="creationDate",
+            sort="fhash",
         )
         plain = replace(base, name=what, answer=[NEW, OLD])
         for one in each_way(plain, NEW, OLD):
@@ -105,7 +105,9 @@ def _finds() -> Iterator[Scenario]:
         ("from the second on", {"start": "1"}, one_of),
         ("from the second on by the other name", {"skip": "1"}, one_of),
         ("up to a limit", {"limit": "1"}, {"<field>": [NEW]}),
-        ("upward", {"sort": "temp", "order": "asc"}, {"<field>": [OLD, NEW]}),
+        ("sorted by an element", {"sort": "temp", "order": "asc"}, {"<field>": [OLD, NEW]}),
+        ("sorted by a member", {"sort": "fhash"}, {"<field>": [OLD, NEW]}),
+        ("the oldest first", {"order": "asc"}, {"<field>": [OLD, NEW]}),
     ):
         yield _with(several, said, params, answer=answer)
     yield _with(several, "with a plan", {"explain": "1"}, head={"plans": ANYTHING})
@@ -190,10 +192,10 @@ def _creates() -> Iterator[Scenario]:
         method="POST",
         target="/drop/<field>",
         body={"fhash": "bench", "elems": {"temp": 1}},
-        answer=shown("second", {"temp": 1}, fhash="bench") | CHANGED,
+        answer=shown("first", {"temp": 1}, fhash="bench") | CHANGED,
         effects=(
-            "row begun in /nora/field: replace <second>",
-            "row ended in /nora/field: replace <second>",
+            "row begun in /nora/field: replace <first>",
+            "row ended in /nora/field: replace <first>",
             *CREATED,
         ),
     )
@@ -285,7 +287,7 @@ def _changes() -> Iterator[Scenario]:
         member, "typed", {"hints": "1"}, answer={"elems": {"temp": {"type": "integer", "value": 6}}}
     )
     yield _with(member, "with the position", {"positions": "1"}, head=POSITION)
-    yield _with(member, "indented", {"pretty": "1"})
+    yield _with(member, "indented", {"pretty": "1"}, is_indented=True)
 
 
 def _deletes() -> Iterator[Scenario]:
@@ -305,7 +307,7 @@ def _deletes() -> Iterator[Scenario]:
         yield base
         yield _with(base, "and forgotten at once", {"forget": "1"}, effects=forgotten)
         yield _with(base, "with the position", {"positions": "1"}, head=POSITION)
-        yield _with(base, "indented", {"pretty": "1"})
+        yield _with(base, "indented", {"pretty": "1"}, is_indented=True)
 
 
 TABLE = (*_finds(), *_reads(), *_creates(), *_changes(), *_deletes())

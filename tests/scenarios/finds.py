@@ -24,6 +24,7 @@ def finds(
     passing: tuple[str, Sequence[Mapping[str, Any]]],
     references: Mapping[str, Any],
     name: str = "creationDate",
+    sort: str = "description",
 ) -> Iterator[Scenario]:
     """A find with each of its parameters.
 
@@ -33,7 +34,8 @@ def finds(
         listed: what there is, newest first.
         passing: a filter, and what passes it.
         references: what ``refs`` shows.
-        name: a member to sort by and to show alone.
+        name: a member to show alone.
+        sort: a member that only the oldest has: sorted by it, it comes first.
     """
     docs = list(listed)
     text, passed = passing
@@ -54,12 +56,12 @@ def finds(
     yield asked("are found up to a limit", docs[:1], limit="1")
     yield asked("are found from the second on", docs[1:], start="1")
     yield asked("are found from the second on by the other name", docs[1:], skip="1")
-    yield asked("are sorted by a member", docs, sort=name)
-    yield asked("are sorted upward", docs[::-1], sort=name, order="asc")
+    yield asked("are sorted by a member", docs[::-1], sort=sort)
+    yield asked("are found, the oldest first", docs[::-1], order="asc")
     yield asked("are shown in part", [only(doc, name) for doc in docs], only=name)
     yield replace(asked("are shown with what they refer to", docs, refs="1"), references=references)
     yield asked("are found with a plan", docs, {"plan": ANYTHING}, explain="1")
-    yield asked("are found and shown indented", docs, pretty="1")
+    yield replace(asked("are found and shown indented", docs, pretty="1"), is_indented=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +158,7 @@ def crud(sample: Sample) -> Iterator[Scenario]:
             params={"refs": "1"},
             references=references,
         )
-        yield replace(base, name=f"{base.name}: indented", params={"pretty": "1"})
+        yield replace(base, name=f"{base.name}: indented", params={"pretty": "1"}, is_indented=True)
     yield from _writes(sample, given, shown)
 
 
@@ -239,7 +241,12 @@ def _writes(sample: Sample, given: tuple[Given, ...], shown: dict[str, Any]) -> 
 def _plain_and_indented(*scenarios: Scenario) -> Iterator[Scenario]:
     for one in scenarios:
         yield one
-        yield replace(one, name=f"{one.name}: indented", params={**one.params, "pretty": "1"})
+        yield replace(
+            one,
+            name=f"{one.name}: indented",
+            params={**one.params, "pretty": "1"},
+            is_indented=True,
+        )
 
 
 def _noun(sample: Sample) -> str:

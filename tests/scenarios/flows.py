@@ -196,7 +196,7 @@ TABLE = (
     ),
     Scenario(
         name="a POST with the override GET finds, its parameters stand in the body",
-        given=(flow("field", "/nora/field"),),
+        given=(flow("field", "/nora/field"), flow("other", "/nora/other")),
         method="POST",
         target="/flow",
         headers={"X-HTTP-Method-Override": "GET"},

@@ -24,7 +24,7 @@ def _reads() -> Iterator[Scenario]:
         "one's own identity among identities",
         find,
         [OWN],
-        passing=("name == 'nora'", [OWN]),
+        passing=("name == 'bob'", [BOB]),
         references={},
         name="name",
     )
@@ -52,7 +52,7 @@ def _reads() -> Iterator[Scenario]:
         yield base
         yield replace(base, name=f"{base.name}: in part", params={"only": "name"}, answer=part)
         yield replace(base, name=f"{base.name}: with what it refers to", params={"refs": "1"})
-        yield replace(base, name=f"{base.name}: indented", params={"pretty": "1"})
+        yield replace(base, name=f"{base.name}: indented", params={"pretty": "1"}, is_indented=True)
 
 
 def _writes() -> Iterator[Scenario]:
@@ -81,7 +81,7 @@ def _writes() -> Iterator[Scenario]:
     )
     for base in (changed, member, many):
         yield base
-        yield replace(base, name=f"{base.name}: indented", params={"pretty": "1"})
+        yield replace(base, name=f"{base.name}: indented", params={"pretty": "1"}, is_indented=True)
     made = Scenario(
         name="an account is not made by its users",
         method="POST",
@@ -100,7 +100,7 @@ def _writes() -> Iterator[Scenario]:
     )
     for base in (made, gone):
         yield base
-        yield replace(base, name=f"{base.name}: indented", params={"pretty": "1"})
+        yield replace(base, name=f"{base.name}: indented", params={"pretty": "1"}, is_indented=True)
     yield replace(
         changed,
         name="another's identity is not changed",
@@ -143,7 +143,7 @@ def _batches() -> Iterator[Scenario]:
         ],
     )
     yield batch
-    yield replace(batch, name=f"{batch.name}: indented", params={"pretty": "1"})
+    yield replace(batch, name=f"{batch.name}: indented", params={"pretty": "1"}, is_indented=True)
 
 
 TABLE = (*_reads(), *_writes(), *_batches())

@@ -96,7 +96,7 @@ def _check_answer(scenario: Scenario, answered: Answered, names: dict[str, Any])
     }
     matched(expected, answered.head, names, "head")
     is_indented = answered.response.body.startswith(b"{\n")
-    assert is_indented is (scenario.params.get("pretty") == "1"), answered.response.body[:20]
+    assert is_indented is scenario.is_indented, answered.response.body[:20]
 
 
 def _settle(visitor: Visitor) -> None:

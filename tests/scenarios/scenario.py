@@ -80,6 +80,7 @@ class Scenario:
         references: ``head.references``.
         head: further members of the head.
         effects: every change of the store, one line each, in any order.
+        is_indented: whether the answer is laid out over lines.
         is_counted: whether the call itself is counted (10); not where the credential is refused.
     """
 
@@ -100,6 +101,7 @@ class Scenario:
     references: Any = field(default_factory=dict)
     head: Mapping[str, Any] = field(default_factory=dict)
     effects: tuple[str, ...] = ()
+    is_indented: bool = False
     is_counted: bool = True
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tests.scenarios import ALL
+from tests.scenarios.coverage import ALONE, rows
 from tests.scenarios.finds import crud
 from tests.scenarios.flows import FIELD
 from tests.scenarios.running import run
@@ -43,3 +44,22 @@ def test_a_scenario_that_states_something_else_fails(tmp_path, lie: Scenario):
     """An effect too few, one too many, another status, body, note or member."""
     with pytest.raises(AssertionError):
         run(lie, tmp_path / "data")
+
+
+SHOWN = [(row, name, one) for row in rows() for name, one in row.params.items()]
+SHOWN = [each for each in SHOWN if (each[0].route.pattern.split("/")[0], each[1]) not in ALONE]
+
+
+@pytest.mark.parametrize(
+    ("row", "name", "scenario"),
+    SHOWN,
+    ids=[f"{row.route.method} {row.route.pattern} {name}" for row, name, _ in SHOWN],
+)
+def test_each_parameter_makes_the_difference_that_is_stated(tmp_path, row, name, scenario):
+    """Without it the answer or the effects of the scenario that shows it are others."""
+    without = {key: value for key, value in scenario.params.items() if key != name}
+    body = scenario.body
+    if name not in scenario.params:
+        body = {key: value for key, value in body.items() if key != name}
+    with pytest.raises(AssertionError):
+        run(replace(scenario, params=without, body=body), tmp_path / "data")

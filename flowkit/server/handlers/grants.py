@@ -132,5 +132,8 @@ def sweep(writer: Writer, kind: str, who: Credential) -> None:
 def shown_grant(found: StoredObject, now_ms: int) -> dict[str, Any]:
     """A Token or Share with what is left of its time in ms, never below 0 (8.3)."""
     expires_at = expiry_of(found.doc)
-    left = {} if expires_at is None else {_ALIAS: max(0, expires_at - now_ms)}
-    return found.doc | left
+    if expires_at is None:
+        return found.doc
+    # a request came a little before what it makes was made
+    left = min(found.doc["duration"], max(0, expires_at - now_ms))
+    return found.doc | {_ALIAS: left}

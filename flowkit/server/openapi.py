@@ -16,6 +16,7 @@ from typing import Any
 
 import orjson
 
+from flowkit import limits
 from flowkit._version import __version__
 from flowkit.protocol.resources import BY_ROUTE
 from flowkit.server.routes import ROUTES, Route
@@ -25,6 +26,17 @@ __all__ = ["UNVERSIONED", "document", "page"]
 
 _ANY: Schema = {}
 _TEXT: Schema = {"type": "string"}
+
+_REQUEST_ID: Mapping[str, Any] = {
+    "name": "X-Request-Id",
+    "in": "header",
+    "description": "A write with an id is done once and answered again, for ten minutes.",
+    "schema": {
+        "type": "string",
+        "pattern": "^[!-~]+$",
+        "maxLength": limits.request_id_chars_max,
+    },
+}
 
 _REFUSALS: Mapping[str, str] = {
     "400": "The body, a member, a parameter, a path or a filter is at fault.",
@@ -176,6 +188,8 @@ def _operation(routes: Sequence[Route]) -> dict[str, Any]:
             f"With X-HTTP-Method-Override: {each.method}: {_summary(each)}."
             for each in others or routes
         )
+    if any(route.writes for route in routes):
+        operation["parameters"].append(_REQUEST_ID)
     if sent:
         schema = sent[0] if len(sent) == 1 else {"anyOf": sent}
         operation["requestBody"] = {

@@ -199,6 +199,10 @@ _EXAMPLES: Mapping[str, Mapping[str, Any]] = {
 """A body that creates each resource, or changes an identity."""
 
 
+_EXAMPLE_ID = "5a2c12009b1e4d7a6c3f0031"
+_EXAMPLE_FACTS = {"creationDate": 1_512_837_376_123, "creatorId": "i5a2c0fd09b1e4d7a6c3f0000"}
+
+
 def schemas() -> dict[str, Schema]:
     """The named schemas: what is common, and for each resource what is shown, sent and changed."""
     named = dict(_COMMON)
@@ -210,7 +214,13 @@ def schemas() -> dict[str, Schema]:
         changed = {key: {"anyOf": [one, {"type": "null"}]} for key, one in asked.items()}
         required = [each.name for each in members if each.required]
         example = _EXAMPLES[resource.name]
-        named[name] = {"type": "object", "required": ["id"], "properties": shown}
+        known = {"id": f"{resource.prefix}{_EXAMPLE_ID}", **_EXAMPLE_FACTS, **example}
+        named[name] = {
+            "type": "object",
+            "required": ["id"],
+            "properties": shown,
+            "examples": [known],
+        }
         named[f"{name}Create"] = {
             "type": "object",
             "properties": asked,

@@ -149,6 +149,28 @@ def test_the_example_of_a_body_satisfies_its_schema(resource):
         assert validator.is_valid(example)
 
 
+@pytest.mark.parametrize("resource", RESOURCES.values(), ids=RESOURCES)
+def test_the_example_of_an_answer_satisfies_its_schema(resource):
+    """Each resource has an example as it is answered, with an id of its own kind."""
+    described = document()
+    schema = described["components"]["schemas"][resource.name.title().replace("_", "")]
+    validator = jsonschema_rs.validator_for(with_components(described, schema))
+
+    for example in schema["examples"]:
+        assert validator.is_valid(example)
+        assert resource.is_id(example["id"])
+
+
+def test_writes_may_carry_a_request_id():
+    """The header is described where it is followed, and nowhere else."""
+    for method, path, operation in operations(document()):
+        told = [each["name"] for each in operation.get("parameters", ())]
+        writes = [each for each in ROUTES if f"/{each.pattern}" == path and each.writes]
+        verbs = {"POST" if each.method in ("MGET", "MPUT") else each.method for each in writes}
+
+        assert ("X-Request-Id" in told) is (method in verbs)
+
+
 def test_what_the_server_answers_satisfies_the_description(nora):
     """Real answers, good and bad, against the schemas of their operations."""
     described = document()

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import apsw
 import pytest
 
 from tests.scenarios import ALL
@@ -10,6 +11,7 @@ from tests.scenarios.finds import crud
 from tests.scenarios.flows import FIELD
 from tests.scenarios.running import run
 from tests.scenarios.scenario import Scenario
+from tests.scenarios.snapshot import differences, snapshot
 
 
 @pytest.mark.parametrize("scenario", ALL, ids=[each.name for each in ALL])
@@ -44,6 +46,19 @@ def test_a_scenario_that_states_something_else_fails(tmp_path, lie: Scenario):
     """An effect too few, one too many, another status, body, note or member."""
     with pytest.raises(AssertionError):
         run(lie, tmp_path / "data")
+
+
+def test_no_table_is_left_out_of_a_snapshot(tmp_path):
+    """A table that came later and that nobody put into words is compared, too."""
+    file = tmp_path / "some.sqlite"
+    connection = apsw.Connection(str(file))
+    connection.execute("CREATE TABLE flow (key, path)")
+    connection.execute("CREATE TABLE later (name, value)")
+    before = snapshot(file)
+    connection.execute("INSERT INTO later VALUES ('a', 1)")
+    connection.close()
+
+    assert differences(before, snapshot(file), str) == ["later made: a"]
 
 
 SHOWN = [(row, name, one) for row in rows() for name, one in row.params.items()]

@@ -10,18 +10,22 @@ store::
     settle      an update only: what changes, and that nothing immutable does
     admit       the flow's own filter
     store       the row, with its number
+    count       what the statistics say of it (a new drop only)
+    route       it waits for the Tracks of its flow, in the same commit (a new drop only)
 
-What follows a commit (publish, route, count) joins the list behind ``store``.
+What follows a commit (publish) joins the list behind ``route``.
 
-Source: protocol 1.4 (drops, ``fhash``), 1.5 (a flow's filter), 12 (array create), 3.4 (refusals).
+Source: protocol 6.1 (life of a drop), 10 (statistics), 1.4 (drops, ``fhash``), 1.5 (a flow's filter), 12 (array create), 3.4 (refusals).
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from flowkit import limits
 from flowkit.errors import BadRequest, NotFound, UsageError
 from flowkit.protocol.envelope import NOT_LOCATED
 from flowkit.protocol.resources import RESOURCES
@@ -32,7 +36,18 @@ from flowkit.server.auth import Credential
 from flowkit.server.checking import Checked, check_create, check_update, settle
 from flowkit.server.store.base import StoredDrop, StoredFlow, Writer, Written
 
-__all__ = ["REFUSED_BY_FILTER", "Arrival", "check_change", "check_drop", "create", "update"]
+__all__ = [
+    "REFUSED_BY_FILTER",
+    "Arrival",
+    "RefusedByFilter",
+    "admit",
+    "check_change",
+    "check_drop",
+    "create",
+    "update",
+]
+
+_log = logging.getLogger(__name__)
 
 REFUSED_BY_FILTER = "The Drop does not satisfy the Flow's filter"
 """What a direct writer is told when the flow's own filter refuses its drop (1.5)."""
@@ -54,6 +69,8 @@ class Arrival:
         old: the drop as it was, for an update.
         changes: what an update changes.
         written: what the store did.
+        hops: Tracks that the drop has come through (6.5).
+        admitted: whether everything but writing has been done.
     """
 
     checked: Checked
@@ -65,6 +82,12 @@ class Arrival:
     old: StoredDrop | None = None
     changes: dict[str, Any] = field(default_factory=dict)
     written: Written | None = None
+    hops: int = 0
+    admitted: bool = False
+
+
+class RefusedByFilter(BadRequest):
+    """The flow's own filter does not let the drop in."""
 
 
 Step = Callable[[Writer, Credential, Arrival], None]
@@ -98,9 +121,21 @@ def check_change(body: Any, *, typed: bool) -> Checked:
     return check_update(_DROP, body, typed=typed)
 
 
+def admit(writer: Writer, who: Credential, arrival: Arrival) -> None:
+    """Do everything with a new drop that can refuse it, and write nothing.
+
+    Whoever writes several drops, all or none, admits them all before the first ``create``.
+    """
+    for step in _ADMIT:
+        step(writer, who, arrival)
+    arrival.admitted = True
+
+
 def create(writer: Writer, who: Credential, arrival: Arrival) -> Written:
     """Take a new drop all the way in; what refuses it raises and leaves no trace."""
-    return _run(_CREATE, writer, who, arrival)
+    if not arrival.admitted:
+        admit(writer, who, arrival)
+    return _run(_WRITE, writer, who, arrival)
 
 
 def update(writer: Writer, who: Credential, arrival: Arrival) -> Written:
@@ -188,7 +223,7 @@ def _admit(_writer: Writer, who: Credential, arrival: Arrival) -> None:
         # a postal code that was known when the filter was written and is not any more
         raise BadRequest(f"The Flow's filter cannot be evaluated: {error}") from None
     if not admitted:
-        raise BadRequest(REFUSED_BY_FILTER)
+        raise RefusedByFilter(REFUSED_BY_FILTER)
 
 
 def _store_new(writer: Writer, who: Credential, arrival: Arrival) -> None:
@@ -199,6 +234,27 @@ def _store_new(writer: Writer, who: Credential, arrival: Arrival) -> None:
         arrival.checked.types or {},
         creator=who.account.identity_id,
     )
+
+
+def _count(writer: Writer, who: Credential, arrival: Arrival) -> None:
+    """A drop that replaces another by its ``fhash`` counts as added, too (1.4)."""
+    writer.count("flowDropAdded", _located(arrival).id)
+    writer.count("dropCreatedBy", who.account.identity_id)
+
+
+def _route(writer: Writer, _who: Credential, arrival: Arrival) -> None:
+    """The drop waits for the Tracks of its flow, unless it has come through too many (6.5)."""
+    flow = _located(arrival)
+    if arrival.written is None:
+        return
+    if arrival.hops < limits.track_hops_max:
+        writer.route(flow, arrival.written.drop, hops=arrival.hops)
+    elif writer.tracks_from(flow.path):
+        _log.warning(
+            "drop %s has come through %d Tracks and runs no further ones",
+            arrival.written.drop.doc["id"],
+            arrival.hops,
+        )
 
 
 def _store_change(writer: Writer, who: Credential, arrival: Arrival) -> None:
@@ -218,5 +274,6 @@ def _located(arrival: Arrival) -> StoredFlow:
     return arrival.flow
 
 
-_CREATE: tuple[Step, ...] = (_locate, _authorise, _name_flow, _admit, _store_new)
+_ADMIT: tuple[Step, ...] = (_locate, _authorise, _name_flow, _admit)
+_WRITE: tuple[Step, ...] = (_store_new, _count, _route)
 _UPDATE: tuple[Step, ...] = (_locate, _authorise, _settle, _admit, _store_change)

@@ -19,7 +19,7 @@ from schemathesis.specs.openapi.checks import (
 from flowkit.server.openapi import UNVERSIONED, document
 from flowkit.testing import Platform
 
-EXAMPLES = int(os.environ.get("FLOWKIT_FUZZ_EXAMPLES", "4"))
+EXAMPLES = int(os.environ.get("FLOWKIT_FUZZ_EXAMPLES", "3"))
 CHECKS = (
     checks.not_a_server_error,
     status_code_conformance,

@@ -22,7 +22,7 @@ COLUMNS = {
     "tW": "a Token with dropWrite above the flow",
     "tRW": "a Token with both",
     "t0": "a Token with its path and no flag",
-    "tS": "a Token with both on /nora/a/bc, where the flow is below /nora/a/b",
+    "tS": "a Token with both on /nora/a/b, where the flow is below /nora/a/bc",
     "none": "bob's master token, without a Share",
     "sR": "with a Share: read",
     "sW": "with a Share: write",
@@ -38,7 +38,7 @@ LIKE = {
     "two Tokens' worth in nested paths": "tRW",
     "an expired Share of everything": "none",
     "a revoked Share of everything": "none",
-    "a Share of everything on /nora/a/bc": "none",
+    "a Share of everything on /nora/a/b": "none",
     "a Share to a group that was left": "none",
     "a Share of some rights and, further down, of the others": "sG",
 }
@@ -148,10 +148,10 @@ WHOSE = re.compile(
 )
 
 ALL = {"read": True, "write": True, "dropRead": True, "dropWrite": True}
-NESTED = {"/nora/a": {"dropRead": True}, "/nora/a/b": {"dropWrite": True}}
+NESTED = {"/nora/a": {"dropRead": True}, "/nora/a/bc": {"dropWrite": True}}
 HALVES = {
     "/nora/a": {"read": True, "dropRead": True, "write": False},
-    "/nora/a/b": {"write": True, "dropWrite": True, "read": False},
+    "/nora/a/bc": {"write": True, "dropWrite": True, "read": False},
 }
 
 
@@ -184,9 +184,9 @@ class World:
         return made.body
 
     def fresh(self):
-        """A path below /nora/a/b that was never used."""
+        """A path below /nora/a/bc that was never used."""
         self.made += 1
-        return f"/nora/a/b/{self.made}"
+        return f"/nora/a/bc/{self.made}"
 
     def token(self, paths, **members):
         """Somebody with a new Token of nora's."""
@@ -215,15 +215,15 @@ class World:
         found = {
             "own": self.nora,
             "tR": self.token({"/nora/a": {"dropRead": True}}),
-            "tW": self.token({"/nora/a/b": {"dropWrite": True, "dropRead": False}}),
-            "tRW": self.token({"/nora/a/b": both}),
+            "tW": self.token({"/nora/a/bc": {"dropWrite": True, "dropRead": False}}),
+            "tRW": self.token({"/nora/a/bc": both}),
             "t0": self.token({"/nora/a": {}}),
-            "tS": self.token({"/nora/a/bc": both}),
+            "tS": self.token({"/nora/a/b": both}),
             "none": self.bob,
             "sR": self.share({"/nora/a": {"read": True}})[0],
             "sW": self.share({"/nora/a": {"write": True}})[0],
             "sDR": self.share({"/nora/a": {"dropRead": True}})[0],
-            "sDW": self.share({"/nora/a/b": {"dropWrite": True}})[0],
+            "sDW": self.share({"/nora/a/bc": {"dropWrite": True}})[0],
             "sG": self.share({"/nora": ALL}, group=[])[0],
             "pub": self._as("bob", self.bob.token),
             "tP": self.token({"/nora/c": both}),
@@ -231,7 +231,7 @@ class World:
             "two Tokens' worth in nested paths": self.token(NESTED),
             "a Share of some rights and, further down, of the others": self.share(HALVES)[0],
             "an expired Share of everything": self.share({"/nora/a": ALL}, duration=5_000)[0],
-            "a Share of everything on /nora/a/bc": self.share({"/nora/a/bc": ALL})[0],
+            "a Share of everything on /nora/a/b": self.share({"/nora/a/b": ALL})[0],
         }
         revoked, share = self.share({"/nora/a": ALL})
         assert self.nora.ask("DELETE", f"/share/{share['id']}").status == 200

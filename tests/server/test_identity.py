@@ -1,6 +1,10 @@
 """Identities over the protocol."""
 
+from urllib.parse import quote
+
 import pytest
+
+from tests.server.visitor import Visitor
 
 GONE = "i" + "0" * 24
 
@@ -85,3 +89,65 @@ def test_identities_are_neither_made_nor_removed_over_the_protocol(nora, own):
     assert nora.ask("POST", "/identity", {"name": "x"}).status == 403
     assert nora.ask("DELETE", f"/identity/{own['id']}").status == 403
     assert nora.ask("DELETE", f"/identity/{GONE}").status == 404
+
+
+# Others
+
+
+def test_others_are_found_by_name_behind_the_caller(nora, bob, own):
+    """To issue a Share to them; the caller itself is still the first."""
+    other = {"id": bob.ask("GET", "/identity").body[0]["id"], "name": "bob"}
+
+    def found(text):
+        return nora.ask("GET", f"/identity?filter={quote(text)}&order=asc&sort=name").body
+
+    assert found("name == 'bob'") == [other]
+    assert found("name IN ['bob', 'nora', 'none']") == [own, other]
+    assert found("name == 'bob' && EXISTS id") == [other]
+    assert found("name =~ /o/") == [own, other]
+    assert found(f"id == '{other['id']}'") == [other]
+    assert found("name == 5") == []
+    assert found("name != 'bob'") == [own]
+    assert found("EXISTS creationDate") == [own]
+
+
+def test_pages_of_others_begin_with_the_caller(nora, own):
+    """Start and limit count the caller as the first."""
+    asked = f"/identity?filter={quote('EXISTS name')}&limit=1"
+
+    assert nora.ask("GET", asked).body == [own]
+    assert [one["name"] for one in nora.ask("GET", f"{asked}&start=1").body] == ["bob"]
+    assert nora.ask("GET", f"{asked}&start=2").body == []
+
+
+def test_a_filter_sees_of_others_what_is_shown_of_them(nora, bob):
+    """Nobody's address can be guessed letter by letter."""
+    own = bob.ask("GET", "/identity").body[0]
+    bob.ask("PUT", f"/identity/{own['id']}", {"email": "bob@example.org"})
+    asked = quote("email =~ /^b/ && EXISTS name")
+
+    assert nora.ask("GET", f"/identity?filter={asked}").body == []
+    assert len(bob.ask("GET", f"/identity?filter={asked}").body) == 1
+
+
+def test_a_token_looks_at_its_own_account(nora, bob, own):
+    """Without the address and the Shares; others are 403, found or not."""
+    nora.ask("PUT", f"/identity/{own['id']}", {"email": "nora@example.org", "icon": "n"})
+    made = nora.ask("POST", "/token", {"paths": {"/nora/x": {"dropRead": True}}}).body
+    device = Visitor(nora.app, nora.clock, "nora", made["tokenString"])
+    other = bob.ask("GET", "/identity").body[0]["id"]
+
+    [seen] = device.ask("GET", "/identity").body
+    assert (seen["name"], seen["icon"]) == ("nora", "n")
+    assert not {"email", "shares", "masterToken"} & set(seen)
+    assert device.ask("GET", f"/identity?filter={quote('EXISTS name')}").body == [seen]
+    for unseen in (other, "i" + "0" * 24):
+        refused = device.ask("GET", f"/identity/{unseen}")
+        assert (refused.status, refused.errors) == (
+            403,
+            ["A Token can look at the Identity of its own account only"],
+        )
+    changed = device.ask("PUT", f"/identity/{own['id']}", {"icon": "x"})
+    assert changed.errors == [
+        "A Token cannot change an Identity: it takes the right 'write', the master token's"
+    ]

@@ -94,24 +94,27 @@ class Counting:
     def __init__(self, connection: apsw.Connection, clock_ms: Callable[[], int]) -> None:
         self._connection = connection
         self._clock_ms = clock_ms
-        self._job: dict[Key, int] = {}
         self._batch: dict[Key, int] = {}
+        self._job: list[tuple[Key, int]] = []
+        self._hour: int | None = None
         self._later: dict[Key, int] = {}
         self._gone_in_job: set[str] = set()
         self._gone: set[str] = set()
 
     def count(self, kind: str, object_id: str, times: int) -> None:
-        """Count in the present job."""
-        key = (object_id, kind, self._clock_ms() // _MS_PER_HOUR)
-        self._job[key] = self._job.get(key, 0) + times
+        """Count in the present job; all of one job falls into one hour."""
+        if self._hour is None:
+            self._hour = self._clock_ms() // _MS_PER_HOUR
+        key = (object_id, kind, self._hour)
+        self._batch[key] = self._batch.get(key, 0) + times
+        self._job.append((key, times))
 
     def statistics(self, kind: str, object_id: str, since: int, until: int) -> dict[int, int]:
         """As ``statistics``, with what this transaction has counted so far."""
         found = statistics(self._connection, kind, object_id, since, until)
-        for counted in (self._batch, self._job):
-            for (counted_id, counted_kind, hour), times in counted.items():
-                if (counted_id, counted_kind) == (object_id, kind) and since <= hour < until:
-                    found[hour] = found.get(hour, 0) + times
+        for (counted_id, counted_kind, hour), times in self._batch.items():
+            if (counted_id, counted_kind) == (object_id, kind) and since <= hour < until:
+                found[hour] = found.get(hour, 0) + times
         return found
 
     def forget(self, object_id: str) -> None:
@@ -121,16 +124,22 @@ class Counting:
 
     def keep_job(self) -> None:
         """The job is done: what it counted stands."""
-        if self._job:
-            _add(self._batch, self._job)
-            self._job.clear()
+        self._job.clear()
+        self._hour = None
         if self._gone_in_job:
             self._gone |= self._gone_in_job
             self._gone_in_job.clear()
 
     def undo_job(self) -> None:
-        """The job has failed."""
+        """The job has failed: what it counted is taken back."""
+        for key, times in self._job:
+            left = self._batch[key] - times
+            if left:
+                self._batch[key] = left
+            else:
+                del self._batch[key]
         self._job.clear()
+        self._hour = None
         self._gone_in_job.clear()
 
     def write_out(self, later: Later) -> None:
@@ -143,8 +152,8 @@ class Counting:
             self._batch = {key: n for key, n in self._batch.items() if key[0] not in self._gone}
             self._gone.clear()
         if self._batch:
-            rows = [(*key, times) for key, times in self._batch.items()]
-            self._connection.executemany(_ADD, rows)
+            for key, times in self._batch.items():
+                self._connection.execute(_ADD, (*key, times))
             self._batch.clear()
 
     def _is_there(self, object_id: str) -> bool:
@@ -155,8 +164,9 @@ class Counting:
     def forget_all(self, later: Later) -> None:
         """The batch was undone; what was counted outside of it waits for the next one."""
         later.put_back(self._later)
-        for counted in (self._job, self._batch):
-            counted.clear()
+        self._batch.clear()
+        self._job.clear()
+        self._hour = None
         self._later = {}
         self._gone_in_job.clear()
         self._gone.clear()

@@ -215,6 +215,10 @@ store_later_s = 0.5
 store_flows_cached = 10_000
 """Flows whose numbers the writer keeps in memory between commits; some 2 KiB each."""
 
+kept_answers_bytes_max = 2 * 1024 * 1024 * 1024
+"""Bytes of all kept answers, whatever the window; beyond it the oldest go. Five thousand writes a
+second for the whole window take less; answers to large arrays would take any disk."""
+
 answer_sweep_s = 30.0
 """Seconds between two removals of kept answers that are older than the replay window."""
 

@@ -29,11 +29,11 @@ from flowkit.server.store.counts import Counting, Later
 from flowkit.server.store.lines import Lines
 from flowkit.server.store.objects import Making
 from flowkit.server.store.reading import House, Reading, Show
+from flowkit.server.store.replays import Replays
 from flowkit.server.store.rows import (
     FLOW_COLUMNS,
     FLOW_MEMBERS,
     IDENTITY_MEMBERS,
-    answer_name,
     flow_from_row,
 )
 
@@ -59,7 +59,7 @@ class Writing(Reading):
         self._ledgers: dict[str, Ledger] = {}
         self._before: dict[str, Ledger | None] = {}
         self._dirty: set[str] = set()
-        self._sweep_at_ms = 0
+        self._replays = Replays(connection, house.clock_ms)
         self._making = Making(connection, ids, house.clock_ms)
         self._lines = Lines(connection, house.clock_ms)
         self._counting = Counting(connection, house.clock_ms)
@@ -381,10 +381,7 @@ class Writing(Reading):
 
     def keep_answer(self, account: str, request_id: str, status: int, body: bytes) -> None:
         """Remember an answer for the replay window, in the commit of what it answers."""
-        self._connection.execute(
-            "INSERT OR REPLACE INTO answer (name, at, status, body) VALUES (?, ?, ?, ?)",
-            (answer_name(account, request_id), self._house.clock_ms(), status, body),
-        )
+        self._replays.keep(account, request_id, status, body)
 
     def find(self, plan: Plan, show: Show | None = None) -> Found:
         """Run a find; ending it at its deadline takes nothing of the batch with it."""
@@ -402,6 +399,7 @@ class Writing(Reading):
         """The job is done: what it has changed stands."""
         self._lines.keep_job()
         self._counting.keep_job()
+        self._replays.keep_job()
         if self._kinds_in_job:
             self._kinds |= self._kinds_in_job
             self._kinds_in_job.clear()
@@ -410,6 +408,7 @@ class Writing(Reading):
         """Put back every ledger that the failed job touched, and what else is in memory."""
         self._lines.undo_job()
         self._counting.undo_job()
+        self._replays.undo_job()
         self._kinds_in_job.clear()
         for flow_id, ledger in self._before.items():
             if ledger is None:
@@ -422,7 +421,7 @@ class Writing(Reading):
         """Write what is in memory before a commit; what the batch has changed."""
         self._write_ledgers()
         self._counting.write_out(later)
-        self._sweep_answers()
+        self._replays.sweep()
         changed = Commit(self._lines.write_out(), frozenset(self._kinds))
         self._kinds.clear()
         return changed
@@ -447,14 +446,6 @@ class Writing(Reading):
                 ),
             )
         self._dirty.clear()
-
-    def _sweep_answers(self) -> None:
-        now = self._house.clock_ms()
-        if now >= self._sweep_at_ms:
-            self._sweep_at_ms = now + int(limits.answer_sweep_s * 1000)
-            self._connection.execute(
-                "DELETE FROM answer WHERE at <= ?", (now - int(limits.replay_window_s * 1000),)
-            )
 
     def committed(self, flows_max: int) -> None:
         """After a commit: keep no more than *flows_max* ledgers in memory."""

@@ -285,8 +285,14 @@ track_destinations_max = 100
 track_hops_max = 16
 """Tracks that a Drop may come through; then it is stored and runs no further ones (protocol 6.5)."""
 
-track_batch_deliveries_max = 500
-"""Most Drops that one Track takes in one commit."""
+track_batch_deliveries_max = 200
+"""Most Drops that one Track takes in one commit; the writer is nobody else's meanwhile."""
+
+track_batch_time_s = 1.0
+"""Seconds after which a Track's turn takes no further Drops, so that slow scripts take turns."""
+
+track_retry_s = 1.0
+"""Seconds after which a Track is tried again that the store could not serve."""
 
 track_batch_bytes_max = 8 * 1024 * 1024
 """Bytes of waiting Drops that are taken for one run of a Track; at least one Drop is taken."""

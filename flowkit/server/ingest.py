@@ -15,7 +15,8 @@ store::
 
 What follows a commit (publish) joins the list behind ``route``.
 
-Source: protocol 6.1 (life of a drop), 10 (statistics), 1.4 (drops, ``fhash``), 1.5 (a flow's filter), 12 (array create), 3.4 (refusals).
+Source: protocol 6.1 (life of a drop), 10 (statistics), 1.4 (drops, ``fhash``), 1.5 (a flow's
+filter), 12 (array create), 3.4 (refusals).
 """
 
 from __future__ import annotations

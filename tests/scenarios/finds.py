@@ -114,11 +114,7 @@ class Sample:
 def _told(sample: Sample, action: str, name: str) -> tuple[str, ...]:
     if sample.inbox is None:
         return ()
-    return (f"inbox of nora: {action} {sample.inbox} <{name}>", *INBOX_COUNTS)
-
-
-INBOX_COUNTS: tuple[str, ...] = ()
-"""What is counted when a notification is written."""
+    return (f"inbox of nora: {action} {sample.inbox} <{name}>",)
 
 
 def crud(sample: Sample) -> Iterator[Scenario]:

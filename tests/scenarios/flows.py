@@ -132,6 +132,7 @@ TABLE = (
         effects=(
             "flow removed: <field>",
             "row gone from /nora/field: <first>",
+            "flowDropAdded of <field> forgotten",
             "inbox of nora: DELETE FLOW <field>",
         ),
     ),

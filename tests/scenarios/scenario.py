@@ -79,7 +79,8 @@ class Scenario:
         notes: ``head.messages`` behind the known first sentence.
         references: ``head.references``.
         head: further members of the head.
-        effects: every change of the store, one line each, in any order.
+        effects: every change of the store, one line each, in any order. A line about an inbox
+            stands for the notification and its two counts, those of every new drop.
         is_indented: whether the answer is laid out over lines.
         is_counted: whether the call itself is counted (10); not where the credential is refused.
     """

@@ -84,13 +84,23 @@ def differences(
     """
     lines: list[str] = []
     paths = {key[0]: row["path"] for at in (before, after) for key, row in at["flow"].items()}
+    inboxes = {
+        row["id"]: f"the inbox of {row['account']}"
+        for at in (before, after)
+        for row in at["flow"].values()
+        if row["path"].endswith("/:inbox")
+    }
+
+    def named(found: Any) -> str:
+        return inboxes.get(found) or called(found)
+
     for name in sorted({*before, *after}):
         told = _TOLD.get(name, _told_plainly(name))
         old, new = before.get(name, {}), after.get(name, {})
         for key in {**old, **new}:
             row = new.get(key) or old[key]
             if old.get(key) != new.get(key) and not _follows(name, row):
-                lines.extend(told(old.get(key), new.get(key), called, paths))
+                lines.extend(told(old.get(key), new.get(key), named, paths))
     return sorted(lines)
 
 
@@ -165,8 +175,8 @@ def _drop_row(old: Row | None, new: Row | None, called: Any, paths: Any) -> Iter
 
 def _statistic(old: Row | None, new: Row | None, called: Any, _paths: Any) -> Iterator[str]:
     row = new or old or {}
-    more = (new["count"] if new else 0) - (old["count"] if old else 0)
-    yield f"{row['kind']} of {called(row['id'])} {more:+}"
+    more = row["count"] - (old["count"] if old else 0)
+    yield f"{row['kind']} of {called(row['id'])} {f'{more:+}' if new else 'forgotten'}"
 
 
 def _delivery(old: Row | None, new: Row | None, called: Any, _paths: Any) -> Iterator[str]:

@@ -70,6 +70,7 @@ PUT drop/{flow}/{id}         200  403  200  200  403  404  404  403  404  403  2
 PUT drop/{flow}/{id}/{member} 200 403  200  200  403  404  404  403  404  403  200  200  403  404
 MPUT drop/{flow}             200  403  200  200  403  404  404  403  404  403  200  200  403  404
 DELETE drop/{flow}/{id}      200  403  200  200  403  404  404  403  404  403  200  200  403  404
+POST drop/{flow}/aggregate   200  200  403  200  403  404  404  403  404  200  404  200  200  404
 DELETE drop/{flow}           200  403  200  200  403  404  404  403  404  403  200  200  403  404
 
 GET identity @own            200+ 200+ 200+ 200+ 200+ 200+ 200+ 200+ 200+ 200+ 200+ 200+ 200+ 200+
@@ -127,12 +128,36 @@ DELETE share/{id} @received  200  404  404  404  404  404  403  403  403  403  4
 POST batch                   200+ 200+ 200+ 200+ 200+ 200- 200- 200+ 200- 200- 200- 200+ 200+ 200-
 """
 
+PLACED = """
+GET RESOURCE                 200+ 200+ 200+ 200+ 200+ 200- 200- 200+ 200- 200- 200- 200+ 200- 200-
+MGET RESOURCE                200+ 200+ 200+ 200+ 200+ 200- 200- 200+ 200- 200- 200- 200+ 200- 200-
+GET RESOURCE/{id}            200  200  200  200  200  404  404  200  404  404  404  200  404  404
+PUT RESOURCE/{id}            200  403  403  403  403  404  404  403  404  404  404  200  404  404
+PUT RESOURCE/{id}/{member}   200  403  403  403  403  404  404  403  404  404  404  200  404  404
+MPUT RESOURCE                200  403  403  403  403  404  404  403  404  404  404  200  404  404
+DELETE RESOURCE/{id}         200  403  403  403  403  404  404  403  404  404  404  200  404  404
+"""
+"""Objects with a place, which is the flow: rights there decide, whoever made them."""
+
+MADE = """
+POST track                   201  403  403  403  403  403  403  403  403  403  403  201  403  403
+POST device                  201  403  403  403  403  403  403  403  403  403  403  403  403  403
+POST api-task                201  403  403  403  403  403  403  403  201  403  403  201  403  403
+POST rss                     201  403  403  403  403  403  403  403  201  403  403  201  403  403
+POST mqtt                    201  403  403  403  403  403  403  403  201  403  403  201  403  403
+"""
+
+ROUTED = {(route.method, route.pattern) for route in ROUTES}
+
 
 def rows():
     """Route, variant and cells by column of every line of the table."""
     header, *lines = [line for line in TABLE.splitlines() if line.strip()]
     assert header.split() == list(COLUMNS)
-    for line in lines:
+    placed = [PLACED.replace("RESOURCE", line.split()[1]) for line in MADE.splitlines() if line]
+    for line in (*lines, *"\n".join([MADE, *placed]).split("\n")):
+        if not line or tuple(line.split()[:2]) not in ROUTED:
+            continue  # a resource that this server does not have yet
         method, pattern, *cells = line.split()
         variant = cells.pop(0)[1:] if cells[0].startswith("@") else ""
         yield pytest.param(
@@ -272,6 +297,9 @@ def target(world, resource, variant, who, *, public):
     path = world.fresh()
     flow = world.make("flow", path=path, public=public)
     found = SimpleNamespace(path=path, flow=flow["id"], id=flow["id"])
+    if resource in MOVING:
+        found.other = world.make("flow", path=world.fresh())["path"]
+        found.id = world.make(resource, **new_body(world, resource, found))["id"]
     if resource in ("drop", "batch"):
         found.drop = found.id = world.nora.drop(flow, x=1)["id"]
     elif resource == "identity":
@@ -291,11 +319,19 @@ def target(world, resource, variant, who, *, public):
     return found
 
 
+MOVING = frozenset({"track", "device", "api-task", "rss", "mqtt"})
+"""Resources that are about a flow by its path."""
+
 CHANGES = {
     "flow": ("description", "new"),
     "drop": ("fhash", "new"),
     "identity": ("icon", "new"),
     "group": ("description", "new"),
+    "track": ("description", "new"),
+    "device": ("displayName", "new"),
+    "api-task": ("displayName", "new"),
+    "rss": ("displayName", "new"),
+    "mqtt": ("displayName", "new"),
 }
 """A member of each resource that can be changed, and what it is changed to."""
 
@@ -321,7 +357,8 @@ def request_of(world, method, pattern, found):
         address += "?limit=100000"
     elif method == "POST":
         body = new_body(world, resource, found)
-        body.pop("path", None) if rest else None
+        if rest:
+            body = {"output": ["$count"]} if "aggregate" in rest else {"elems": {"x": 2}}
         body = body["requests"] if resource == "batch" else body
     return f"/{address}", body
 
@@ -336,6 +373,16 @@ def new_body(world, resource, found):
         "group": {"memberIds": [world.ids["carl"]]},
         "token": {"paths": granted},
         "share": {"paths": granted, "issuedTo": world.ids["carl"]},
+        "track": {"source": found.path, "destination": getattr(found, "other", None)},
+        "device": {"path": f"{found.path}/{found.flow}"},
+        "api-task": {"destination": found.path, "js": "function () {}", "disabled": True},
+        "rss": {"destination": found.path, "url": "http://example.org/x", "disabled": True},
+        "mqtt": {
+            "destination": found.path,
+            "uri": "tcp://example.org:1883",
+            "topic": "x",
+            "disabled": True,
+        },
         "batch": {"requests": [{"method": "GET", "path": f"/flow/{found.flow}"}]},
     }[resource]
 

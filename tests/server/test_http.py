@@ -10,7 +10,10 @@ import pytest
 from echo_app import BOMB, Echo
 
 from flowkit import limits
+from flowkit.server.asked import Watch
 from flowkit.server.http import Bounds, HttpServer
+from flowkit.server.metrics import Metrics
+from flowkit.server.settings import Settings
 
 QUICK = Bounds(
     head_timeout_s=0.4,
@@ -24,9 +27,9 @@ QUICK = Bounds(
 
 
 @contextmanager
-def serving(app=None, bounds=QUICK, host="127.0.0.1"):
+def serving(app=None, bounds=QUICK, host="127.0.0.1", watch=None):
     """A running server; stopped at the end."""
-    server = HttpServer(app or Echo(), host, 0, bounds=bounds)
+    server = HttpServer(app or Echo(), host, 0, bounds=bounds, watch=watch)
     server.start()
     try:
         yield server
@@ -795,3 +798,95 @@ def test_more_connections_than_the_bound_wait_for_their_turn():
         assert third.sock.recv(100).startswith(b"HTTP/1.1 200 ")
         second.__exit__()
         third.__exit__()
+
+
+# What an operator sees
+
+
+def test_what_is_refused_before_the_application_has_an_id_and_is_counted():
+    """Noise, a head that is too long, gzip that is none: each answer can be found in the log."""
+    watch = Watch(Settings(), Metrics())
+    noise = [b"NOISE\r\n\r\n", get("/" + "a" * limits.request_line_bytes_max)]
+    packed = post("Content-Length: 3", "Content-Encoding: gzip", "Connection: close", body=b"abc")
+    with serving(watch=watch) as server:
+        ids = {ask(server, data)[1]["x-request-id"] for data in [*noise, packed]}
+        counted = [
+            watch.metrics.value("flowkit_requests_total", "(http)", "other", status)
+            for status in ("400", "414")
+        ]
+
+    assert len(ids) == 3
+    assert counted == [2, 1]
+
+
+def test_connections_and_bytes_are_shown_and_the_loop_is_watched():
+    """Every byte of both directions; how late the loop comes, a few times a second."""
+    watch = Watch(Settings(), Metrics())
+    with serving(Echo(), Bounds(), watch=watch) as server, Raw(server) as raw:
+        asked = get("/large?size=1000000")
+        raw.send(asked).answer()
+        wait_until(lambda: watch.metrics.value("flowkit_loop_stall_seconds") >= 2)
+        page = watch.metrics.page().decode()
+
+    assert "flowkit_http_connections 1.0" in page
+    assert f"flowkit_http_received_bytes_total {len(asked)}.0" in page
+    assert 1_000_000 < server.sent_bytes < 1_001_000
+
+
+def test_the_application_is_told_who_asks():
+    """The address of the other end, for the limit of those without a credential."""
+    peers = []
+
+    class Asking(Echo):
+        def handle(self, request):
+            peers.append(request.peer)
+            return super().handle(request)
+
+    with serving(Asking()) as server:
+        ask(server, get("/a", "Connection: close"))
+
+    assert peers == ["127.0.0.1"]
+
+
+def read_slowly(raw, begun):
+    """Take what there is, a little at a time; the bytes until the server has enough."""
+    raw.sock.settimeout(10)
+    total = 0
+    while time.monotonic() < begun + 10:
+        try:
+            data = raw.sock.recv(65_536)
+        except ConnectionError:
+            return total
+        if not data:
+            return total
+        total += len(data)
+        time.sleep(0.01)
+    raise AssertionError("the server never let go")
+
+
+@pytest.mark.slow
+def test_who_reads_a_large_answer_slice_by_slice_but_too_slowly_is_let_go():
+    """Each slice in time, all of it not: the answer is not held for as long as somebody likes."""
+    bounds = Bounds(stall_timeout_s=0.5, answer_bytes_per_s_min=100_000_000)
+    with serving(bounds=bounds) as server, Raw(server) as raw:
+        begun = time.monotonic()
+        raw.send(get("/large?size=64000000"))
+        total = read_slowly(raw, begun)
+        wait_until(lambda: server.answers_bytes == 0)
+
+    assert 0 < total < 64_000_000
+
+
+def test_large_answers_on_their_way_are_bounded():
+    """One that nobody takes is held; beside it a second one is refused, a small one is not."""
+    bounds = Bounds(answers_bytes_max=30_000_000)
+    with serving(bounds=bounds) as server, Raw(server) as greedy:
+        greedy.send(get("/large?size=24000000"))
+        wait_until(lambda: server.answers_bytes > 24_000_000)
+        status, headers, body, _ = ask(server, get("/large?size=24000000", "Connection: close"))
+        assert (status, headers["retry-after"]) == (503, "1")
+        assert b"large answers" in body
+        assert ask(server, get("/large?size=800", "Connection: close"))[0] == 200
+        assert greedy.answer()[0] == 200
+        wait_until(lambda: server.answers_bytes == 0)
+        assert ask(server, get("/large?size=24000000", "Connection: close"))[0] == 200

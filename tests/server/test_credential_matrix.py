@@ -139,6 +139,15 @@ DELETE RESOURCE/{id}         200  403  403  403  403  404  404  403  404  404  4
 """
 """Objects with a place, which is the flow: rights there decide, whoever made them."""
 
+COUNTED = """
+GET statistics/{type}/{id}      200 200  200  200  200  404  404  200  404  404  404  200  200  404
+GET statistics/{type}/{id} @own 200 403  403  403  403  403  200  200  200  200  200  200  200  403
+GET statistics/{type}/{id} @carl 403 404 404  404  404  404  403  403  403  403  403  403  403  404
+"""
+"""Of a flow, of the caller's own identity, of another's; for every period alike."""
+
+PERIODS = ("", "/{year}", "/{year}/{month}", "/{year}/{month}/{day}")
+
 MADE = """
 POST track                   201  403  403  403  403  403  403  403  403  403  403  201  403  403
 POST device                  201  403  403  403  403  403  403  403  403  403  403  403  403  403
@@ -155,7 +164,8 @@ def rows():
     header, *lines = [line for line in TABLE.splitlines() if line.strip()]
     assert header.split() == list(COLUMNS)
     placed = [PLACED.replace("RESOURCE", line.split()[1]) for line in MADE.splitlines() if line]
-    for line in (*lines, *"\n".join([MADE, *placed]).split("\n")):
+    counted = [COUNTED.replace("/{id}", "/{id}" + period) for period in PERIODS]
+    for line in (*lines, *"\n".join([MADE, *placed, *counted]).split("\n")):
         if not line or tuple(line.split()[:2]) not in ROUTED:
             continue  # a resource that this server does not have yet
         method, pattern, *cells = line.split()
@@ -170,6 +180,7 @@ def rows():
 
 WHOSE = re.compile(
     "it takes the right|belongs to another account|own account|not in the namespace|administrator"
+    "|its owner alone"
 )
 
 ALL = {"read": True, "write": True, "dropRead": True, "dropWrite": True}
@@ -302,7 +313,7 @@ def target(world, resource, variant, who, *, public):
         found.id = world.make(resource, **new_body(world, resource, found))["id"]
     if resource in ("drop", "batch"):
         found.drop = found.id = world.nora.drop(flow, x=1)["id"]
-    elif resource == "identity":
+    elif resource == "identity" or (resource == "statistics" and variant):
         found.id = world.ids["carl" if variant == "carl" else who.account]
     elif resource == "group":
         member = who.account if variant == "member" else "carl"
@@ -340,7 +351,9 @@ def request_of(world, method, pattern, found):
     """The address and body of one request of a row."""
     resource, *rest = pattern.split("/")
     member, value = CHANGES.get(resource, ("", ""))
-    names = {"{id}": found.id, "{flow}": found.flow, "{member}": member}
+    counted = "flowDropAdded" if found.id == found.flow else "apiCallByIdentity"
+    names = {"{id}": found.id, "{flow}": found.flow, "{member}": member, "{type}": counted}
+    names |= {"{year}": "2017", "{month}": "12", "{day}": "9"}
     address = "/".join(names.get(part, part) for part in pattern.split("/"))
     body = {
         "PUT": {member: value},

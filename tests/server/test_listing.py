@@ -4,8 +4,9 @@ import hypothesis.strategies as st
 from hypothesis import given, settings
 
 from flowkit.query.params import Query
+from flowkit.query.parse import parse
 from flowkit.query.patterns import search
-from flowkit.server.listing import look
+from flowkit.server.listing import look, members_of
 from flowkit.server.plan import plan_find
 from flowkit.server.store.sqlite import open_store
 
@@ -71,3 +72,11 @@ def test_a_sort_reaches_into_maps_and_arrays():
     found = look(docs, asked, "track", now_ms=0, places=None, search=search)
 
     assert [doc["id"] for doc in found] == ["t3", "t1", "t2"]
+
+
+def test_the_members_of_a_filter_are_those_of_all_its_rules():
+    """Both sides of a comparison; a rule about no member has none."""
+    asked = parse("NOT (a.b == 1 || EXISTS c) && d < e && AGE > 5 && MATCHES /x/")
+
+    assert set(members_of(asked)) == {("a", "b"), ("c",), ("d",), ("e",)}
+    assert list(members_of(parse(""))) == []

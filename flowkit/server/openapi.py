@@ -188,7 +188,7 @@ def _operation(routes: Sequence[Route]) -> dict[str, Any]:
             f"With X-HTTP-Method-Override: {each.method}: {_summary(each)}."
             for each in others or routes
         )
-    if any(route.writes for route in routes):
+    if any(route.writes and route.method not in ("GET", "MGET") for route in routes):
         operation["parameters"].append(_REQUEST_ID)
     if sent:
         schema = sent[0] if len(sent) == 1 else {"anyOf": sent}
@@ -243,6 +243,7 @@ def _summary(route: Route) -> str:
     first, slash, rest = route.pattern.partition("/")
     resource, verb = BY_ROUTE.get(first), _CRUD.get((route.method, slash + rest))
     if resource is None or verb is None:
-        return (route.handler.__doc__ or route.pattern).splitlines()[0].replace("``", "")
+        line = (route.handler.__doc__ or route.pattern).splitlines()[0]
+        return line.replace("``", "").rstrip(".")
     sentence = verb.format(resource.name.replace("_", " ")).replace("identitys", "identities")
     return re.sub(r"\ba (?=[aei])", "an ", sentence)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from tests.scenarios.scenario import Scenario, drop, flow
+from tests.scenarios.scenario import ANYTHING, Scenario, drop, flow
 
 FIELD = flow("field", "/nora/field")
 DROPS = (
@@ -40,6 +40,16 @@ def _aggregations() -> Iterator[Scenario]:
                 {"bench": "1", "$count": 1, "$avg:temp": 21.0, "$avg:hot": 0.0},
             ],
         )
+    )
+    yield Scenario(
+        name="drops are aggregated with a plan",
+        given=(FIELD, *DROPS),
+        method="POST",
+        target="/drop/<field>/aggregate",
+        params={"explain": "1"},
+        body={"output": ["$count"]},
+        answer=[{"$count": 3}],
+        head={"plan": ANYTHING},
     )
     yield Scenario(
         name="without groups there is one row",

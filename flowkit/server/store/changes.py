@@ -20,11 +20,11 @@ from flowkit.errors import BadRequest
 from flowkit.server.ids import Ids
 from flowkit.server.store.base import StoredDrop, StoredFlow, Written
 from flowkit.server.store.reading import House
-from flowkit.server.store.rows import DROP_COLUMNS, drop_from_row, drop_values
+from flowkit.server.store.rows import DROP_COLUMNS, checksum, drop_from_row, drop_values
 
 __all__ = ["Changes", "Ledger"]
 
-_COLUMNS = f"flow, seq, born, until, at, began, ended, ended_at, {DROP_COLUMNS}, bytes"
+_COLUMNS = f"flow, seq, born, until, at, began, ended, ended_at, {DROP_COLUMNS}, bytes, crc"
 _INSERT = f"INSERT INTO drop_row ({_COLUMNS}) VALUES (?{', ?' * _COLUMNS.count(',')})"
 _END = "UPDATE drop_row SET until = ?, ended = ?, ended_at = ? WHERE flow = ? AND seq = ?"
 REMOVE_OLDEST = "DELETE FROM drop_row WHERE flow = ? AND until IS NULL AND born <= ?"
@@ -154,7 +154,10 @@ class Changes:
         seq = self._next_seq(flow)
         if flow.history:
             values = drop_values(drop)
-            self._execute(_INSERT, (flow.key, seq, seq, seq, now, "pass", "pass", now, *values))
+            crc = checksum((seq, seq, now, "pass", *values[:-1]))
+            self._execute(
+                _INSERT, (flow.key, seq, seq, seq, now, "pass", "pass", now, *values, crc)
+            )
             flow.ended += 1
             flow.ended_bytes += values[-1]
         else:
@@ -302,7 +305,8 @@ class Changes:
         """A live row of *drop* from *seq* on; the time of its change is that of the drop."""
         at = drop.doc.get("lastEditDate", drop.doc["creationDate"])
         values = drop_values(drop)
-        self._execute(_INSERT, (flow.key, seq, born, None, at, kind, None, None, *values))
+        crc = checksum((seq, born, at, kind, *values[:-1]))
+        self._execute(_INSERT, (flow.key, seq, born, None, at, kind, None, None, *values, crc))
         flow.live += 1
 
     def _end(self, flow: Ledger, row: tuple[Any, ...], how: str, at: int) -> int:

@@ -21,8 +21,9 @@ __all__ = ["STEPS", "migrate"]
 _log = logging.getLogger(__name__)
 
 STEPS: Mapping[int, Sequence[str]] = {
-    # Tracks, credentials, sharing, statistics, leases.
+    # Tracks, credentials, sharing, statistics, leases; drops with a checksum.
     2: (
+        "ALTER TABLE drop_row ADD COLUMN crc INTEGER",
         "ALTER TABLE credential ADD COLUMN object_id TEXT",
         "ALTER TABLE credential ADD COLUMN expires_at INTEGER",
         "CREATE INDEX credential_by_object ON credential (object_id) WHERE object_id IS NOT NULL",

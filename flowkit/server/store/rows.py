@@ -6,8 +6,9 @@ parsing. Unset members are NULL and stay out of documents (protocol 1.2)."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+from zlib import crc32
 
 import apsw
 import orjson
@@ -19,9 +20,11 @@ __all__ = [
     "DROP_COLUMNS",
     "FLOW_COLUMNS",
     "FLOW_MEMBERS",
+    "SUMMED_COLUMNS",
     "IDENTITY_COLUMNS",
     "IDENTITY_MEMBERS",
     "answer_name",
+    "checksum",
     "drop_from_row",
     "drop_values",
     "flow_from_row",
@@ -64,6 +67,9 @@ FLOW_COLUMNS = "key, head, mark_e, mark_v, " + ", ".join(FLOW_MEMBERS.values())
 
 IDENTITY_COLUMNS = ", ".join(IDENTITY_MEMBERS.values())
 """What ``identity_from_row`` reads."""
+
+SUMMED_COLUMNS = "seq, born, at, began"
+"""What a row's checksum covers, before ``DROP_COLUMNS``: all that never changes in it."""
 
 DROP_COLUMNS = (
     "id, elems, location, fhash, parent, version, creation_date, creator_id,"
@@ -143,6 +149,22 @@ def drop_values(drop: StoredDrop) -> tuple[Any, ...]:
         types.decode() if types is not None else None,
         size,
     )
+
+
+def checksum(values: Sequence[Any]) -> int:
+    """The CRC-32 of values as they stand in a row; where one ends and the next begins counts."""
+    crc = 0
+    for value in values:
+        if value is None:
+            part = b"\0"
+        elif isinstance(value, bytes):
+            part = b"%d:%b" % (len(value), value)
+        elif isinstance(value, str):
+            part = b"'%b'" % value.encode()
+        else:
+            part = b"%d;" % value
+        crc = crc32(part, crc)
+    return crc
 
 
 def _blob(value: Any) -> bytes | None:

@@ -6,7 +6,8 @@ schema is refused, never guessed at.
 A drop's **row** is one state of it, true from ``seq`` (the change that began it) up to, not
 including, ``until`` (the change that ended it). Live rows have no ``until``. ``began`` and
 ``ended`` hold the kinds of the two changes, ``at`` and ``ended_at`` their server times in ms; so
-the rows are the log of changes too, and none beside them is needed.
+the rows are the log of changes too, and none beside them is needed. ``crc`` is the checksum of what
+never changes in a row (``rows.checksum``), NULL in rows that were written before schema 2.
 
 An **object** is a track, group, token, share, device or task; what else must be found by it has a
 table or an index of its own. A **delivery** is a drop that waits for the tracks of its source; it
@@ -71,7 +72,7 @@ TABLES = (
         last_edit_date INTEGER, last_editor_id TEXT, version INTEGER NOT NULL, fhash TEXT,
         elems BLOB NOT NULL, location BLOB, parent BLOB, types TEXT,
         began TEXT NOT NULL, ended TEXT, ended_at INTEGER, bytes INTEGER NOT NULL,
-        PRIMARY KEY (flow, seq)) WITHOUT ROWID""",
+        crc INTEGER, PRIMARY KEY (flow, seq)) WITHOUT ROWID""",
     "CREATE UNIQUE INDEX live_by_born ON drop_row (flow, born) WHERE until IS NULL",
     """CREATE UNIQUE INDEX live_by_fhash ON drop_row (flow, fhash)
         WHERE until IS NULL AND fhash IS NOT NULL""",

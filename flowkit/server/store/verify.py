@@ -12,6 +12,8 @@ Source: ``positions`` 11 (I1, I2).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from os import PathLike
 from typing import Any
 
@@ -19,6 +21,7 @@ import apsw
 
 from flowkit import limits
 from flowkit.server.store.objects import ENABLED
+from flowkit.server.store.rows import DROP_COLUMNS, SUMMED_COLUMNS, checksum
 from flowkit.server.store.schema import ROW_BYTES_LEAST, check_version, open_file
 
 __all__ = ["verify"]
@@ -90,6 +93,8 @@ _BESIDE_THE_FLOWS = (
 )
 """What must not be, since schema 2: a sentence without its number, and the number."""
 
+_SUMMED = f"SELECT crc, {SUMMED_COLUMNS}, {DROP_COLUMNS} FROM drop_row WHERE crc IS NOT NULL"
+
 _ROW_BYTES = (
     f"({ROW_BYTES_LEAST} + length(elems) + coalesce(length(location), 0)"
     " + coalesce(length(parent), 0) + coalesce(octet_length(types), 0)"
@@ -137,21 +142,34 @@ def verify(store: apsw.Connection | str | PathLike[str]) -> list[str]:
 
     Raises:
         SettingsError: it is no store, or one of a newer flowkit.
-        apsw.Error: the file cannot be read at all.
     """
     if not isinstance(store, apsw.Connection):
-        connection = open_file(str(store), read_only=True)
+        try:
+            connection = open_file(str(store), read_only=True)
+        except apsw.Error as error:
+            return [f"the file: {error}"]
         try:
             return verify(connection)
         finally:
             connection.close()
     store.execute("BEGIN")
     try:
-        version = check_version(store, store.filename)
-        faults = [*_check_file(store), *(each for flow in _flows(store) for each in flow)]
-        return faults if version < 2 else [*faults, *_check_rest(store)]
+        try:
+            version = check_version(store, store.filename)
+        except apsw.Error as error:
+            return [f"the file: {error}"]
+        return [fault for check in _CHECKS[version >= 2] for fault in _outcome(check, store)]
     finally:
-        store.execute("COMMIT")
+        with suppress(apsw.Error):  # on a damaged file even that may fail
+            store.execute("COMMIT")
+
+
+def _outcome(check: Callable[[apsw.Connection], list[str]], store: apsw.Connection) -> list[str]:
+    """What a check finds; pages that cannot be read at all are a fault like any other."""
+    try:
+        return check(store)
+    except (apsw.Error, UnicodeError) as error:
+        return [f"the file: {error}"]
 
 
 def _check_file(store: apsw.Connection) -> list[str]:
@@ -170,11 +188,19 @@ def _check_rest(store: apsw.Connection) -> list[str]:
     return [f"{count} {what}" for count, what in counted if count]
 
 
-def _flows(store: apsw.Connection) -> list[list[str]]:
+def _check_sums(store: apsw.Connection) -> list[str]:
+    """Every drop against its checksum; rows from before schema 2 have none."""
+    cursor = store.execute(_SUMMED)
+    wrong = sum(1 for crc, *values in cursor if checksum(values) != crc)
+    return [f"{wrong} rows of drops differ from their checksum"] if wrong else []
+
+
+def _check_flows(store: apsw.Connection) -> list[str]:
     flows: list[Any] = store.execute(_FLOWS).fetchall()
     return [
-        [f"flow {flow[1]}: {fault}" for fault in (*_check_flow(store, flow), *_epochs(store, flow))]
+        f"flow {flow[1]}: {fault}"
         for flow in flows
+        for fault in (*_check_flow(store, flow), *_epochs(store, flow))
     ]
 
 
@@ -231,3 +257,10 @@ def _epochs(store: apsw.Connection, flow: tuple[Any, ...]) -> list[str]:
     if len({name for _, name in rows}) < len(rows):
         faults.append("an epoch is listed twice")
     return faults
+
+
+_CHECKS = {
+    False: (_check_file, _check_flows),
+    True: (_check_file, _check_flows, _check_rest, _check_sums),
+}
+"""The checks of a file before schema 2, and since."""

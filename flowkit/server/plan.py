@@ -63,6 +63,7 @@ class Plan:
         now_ms, places: the surroundings of *rest*.
         where: the condition of the filter alone, for ``describe``.
         index: the index that finds the rows, for ``describe``.
+        made: what a row becomes, where that is no object.
     """
 
     resource: str
@@ -76,13 +77,16 @@ class Plan:
     places: Places | None
     where: str
     index: str | None
+    made: Callable[[tuple[Any, ...]], Any] | None = None
 
     def statement(self) -> tuple[str, tuple[Any, ...]]:
         """The text of the statement and its parameters."""
         return self.sql, self.params
 
-    def document(self, row: tuple[Any, ...]) -> StoredDrop | dict[str, Any]:
+    def document(self, row: tuple[Any, ...]) -> Any:
         """The whole object of a row: a ``StoredDrop``, or the members of another resource."""
+        if self.made is not None:
+            return self.made(row)
         if self.flow is not None:
             return drop_from_row(row, self.flow.id, self.flow.path)
         return flow_from_row(row, "").doc if self.resource == "flow" else identity_from_row(row)

@@ -16,7 +16,19 @@ from dataclasses import dataclass
 from flowkit.errors import BadRequest, NotFound
 from flowkit.protocol.envelope import NOT_LOCATED
 from flowkit.server.call import Handler
-from flowkit.server.handlers import batch, drop, flow, group, identity, share, token
+from flowkit.server.handlers import (
+    aggregate,
+    batch,
+    drop,
+    flow,
+    group,
+    identity,
+    share,
+    statistics,
+    token,
+    track,
+    trying,
+)
 from flowkit.server.handlers.verbs import Noun, handlers_of
 
 __all__ = ["ROUTES", "Match", "Route", "methods_at", "resolve"]
@@ -27,6 +39,7 @@ EVERYWHERE = frozenset({"pretty"})
 READ = frozenset({"only", "refs"})
 FIND = frozenset({"filter", "limit", "start", "skip", "sort", "order", "only", "refs", "explain"})
 DROPS = frozenset({"hints", "positions"})
+LEVEL = frozenset({"level"})
 FORGET = frozenset({"positions", "forget"})
 
 
@@ -91,10 +104,18 @@ ROUTES: Sequence[Route] = (
     Route("PUT", "drop/{flow}/{id}", drop.update, writes=True, params=DROPS | READ),
     Route("DELETE", "drop/{flow}/{id}", drop.delete, writes=True, params=FORGET),
     Route("PUT", "drop/{flow}/{id}/{member}", drop.update_member, writes=True, params=DROPS),
+    Route("POST", "drop/{flow}/aggregate", aggregate.aggregate, params=frozenset({"explain"})),
     *_crud(identity.IDENTITY),
     *_crud(group.GROUP),
     *_crud(token.TOKEN),
     *_crud(share.SHARE),
+    *_crud(track.TRACK),
+    Route("POST", "track/simulate", trying.simulate),
+    Route("POST", "track/backtest", trying.backtest),
+    *(
+        Route("GET", "statistics/{type}/{id}" + rest, statistics.count, writes=True, params=LEVEL)
+        for rest in ("", "/{year}", "/{year}/{month}", "/{year}/{month}/{day}")
+    ),
     Route("POST", "batch", batch.run),
 )
 """Every route of this server."""

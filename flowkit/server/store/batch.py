@@ -48,7 +48,7 @@ class WriterSession:
         self._last_id = str(get_meta(connection, "last_id") or "")
         node = str(get_meta(connection, "node"))
         self._ids = Ids(node, clock_ms=house.clock_ms, last=self._last_id)
-        self._writing = Writing(connection, house, self._ids)
+        self._writing = Writing(connection, house, self._ids, later)
         self._broken: str | None = None
 
     def on_commit(self, told: Callable[[Commit], None]) -> None:

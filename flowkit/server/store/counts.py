@@ -71,6 +71,15 @@ class Later:
         """Whether anything waits."""
         return bool(self._waiting)
 
+    def waiting(self, kind: str, object_id: str) -> dict[int, int]:
+        """What waits for one object, by hour."""
+        with self._lock:
+            return {
+                hour: times
+                for (waiting_id, waiting_kind, hour), times in self._waiting.items()
+                if (waiting_id, waiting_kind) == (object_id, kind)
+            }
+
     def take(self) -> dict[Key, int]:
         """All that waits; it is the caller's now."""
         with self._lock:
@@ -89,11 +98,15 @@ class Counting:
     Args:
         connection: in a transaction of the caller's.
         clock_ms: now, in milliseconds since 1970-01-01 UTC.
+        later: counts that will go with the next commit, for who asks on the writer.
     """
 
-    def __init__(self, connection: apsw.Connection, clock_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, connection: apsw.Connection, clock_ms: Callable[[], int], later: Later
+    ) -> None:
         self._connection = connection
         self._clock_ms = clock_ms
+        self._waiting = later
         self._batch: dict[Key, int] = {}
         self._job: list[tuple[Key, int]] = []
         self._hour: int | None = None
@@ -110,8 +123,11 @@ class Counting:
         self._job.append((key, times))
 
     def statistics(self, kind: str, object_id: str, since: int, until: int) -> dict[int, int]:
-        """As ``statistics``, with what this transaction has counted so far."""
+        """As ``statistics``, with what was counted so far and is not committed yet."""
         found = statistics(self._connection, kind, object_id, since, until)
+        for hour, times in self._waiting.waiting(kind, object_id).items():
+            if since <= hour < until:
+                found[hour] = found.get(hour, 0) + times
         for (counted_id, counted_kind, hour), times in self._batch.items():
             if (counted_id, counted_kind) == (object_id, kind) and since <= hour < until:
                 found[hour] = found.get(hour, 0) + times

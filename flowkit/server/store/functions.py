@@ -18,6 +18,7 @@ import orjson
 from flowkit import limits
 from flowkit.errors import BadRequest
 from flowkit.query import meaning, patterns
+from flowkit.server.sums import Total
 
 __all__ = ["RegexBudget", "install"]
 
@@ -83,7 +84,21 @@ def install(connection: apsw.Connection) -> RegexBudget:
     )
     for name, function, count in functions:
         connection.create_scalar_function(name, function, count, deterministic=True)
+    connection.create_aggregate_function("fk_sum", lambda: (Total(), _add, _sum), 1)
+    connection.create_aggregate_function("fk_avg", lambda: (Total(), _add, _mean), 1)
     return budget
+
+
+def _add(total: Total, *numbers: Any) -> None:
+    total.add(numbers[0])
+
+
+def _sum(total: Total) -> float | None:
+    return total.sum
+
+
+def _mean(total: Total) -> float | None:
+    return total.mean
 
 
 def _near(lat: Any, lon: Any, centre_lat: float, centre_lon: float, radius_km: float) -> bool:

@@ -52,7 +52,7 @@ _IDENTITY_CHANGES = frozenset(IDENTITY_MEMBERS) - {"id", "name", "creationDate",
 class Writing(Reading):
     """The verbs of ``base.Writer`` on one connection; used by one thread only."""
 
-    def __init__(self, connection: apsw.Connection, house: House, ids: Ids) -> None:
+    def __init__(self, connection: apsw.Connection, house: House, ids: Ids, later: Later) -> None:
         super().__init__(connection, house)
         self._ids = ids
         self._changes = Changes(connection, house, ids)
@@ -62,7 +62,7 @@ class Writing(Reading):
         self._replays = Replays(connection, house.clock_ms)
         self._making = Making(connection, ids, house.clock_ms)
         self._lines = Lines(connection, house.clock_ms)
-        self._counting = Counting(connection, house.clock_ms)
+        self._counting = Counting(connection, house.clock_ms, later)
         self._kinds_in_job: set[str] = set()
         self._kinds: set[str] = set()
 

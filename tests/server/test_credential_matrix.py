@@ -150,6 +150,9 @@ PERIODS = ("", "/{year}", "/{year}/{month}", "/{year}/{month}/{day}")
 
 MADE = """
 POST track                   201  403  403  403  403  403  403  403  403  403  403  201  403  403
+POST track/simulate          200  403  403  403  403  403  200  200  200  200  200  200  200  403
+POST track/backtest @stored  200  403  403  403  403  403  404  403  404  404  404  200  404  403
+POST track/backtest @new     200  403  403  403  403  403  403  403  403  403  403  200  403  403
 POST device                  201  403  403  403  403  403  403  403  403  403  403  403  403  403
 POST api-task                201  403  403  403  403  403  403  403  201  403  403  201  403  403
 POST rss                     201  403  403  403  403  403  403  403  201  403  403  201  403  403
@@ -163,7 +166,8 @@ def rows():
     """Route, variant and cells by column of every line of the table."""
     header, *lines = [line for line in TABLE.splitlines() if line.strip()]
     assert header.split() == list(COLUMNS)
-    placed = [PLACED.replace("RESOURCE", line.split()[1]) for line in MADE.splitlines() if line]
+    made = {line.split()[1].split("/")[0] for line in MADE.splitlines() if line}
+    placed = [PLACED.replace("RESOURCE", resource) for resource in sorted(made)]
     counted = [COUNTED.replace("/{id}", "/{id}" + period) for period in PERIODS]
     for line in (*lines, *"\n".join([MADE, *placed, *counted]).split("\n")):
         if not line or tuple(line.split()[:2]) not in ROUTED:
@@ -180,7 +184,7 @@ def rows():
 
 WHOSE = re.compile(
     "it takes the right|belongs to another account|own account|not in the namespace|administrator"
-    "|its owner alone"
+    "|its owner alone|no right"
 )
 
 ALL = {"read": True, "write": True, "dropRead": True, "dropWrite": True}
@@ -311,6 +315,7 @@ def target(world, resource, variant, who, *, public):
     if resource in MOVING:
         found.other = world.make("flow", path=world.fresh())["path"]
         found.id = world.make(resource, **new_body(world, resource, found))["id"]
+        found.variant = variant
     if resource in ("drop", "batch"):
         found.drop = found.id = world.nora.drop(flow, x=1)["id"]
     elif resource == "identity" or (resource == "statistics" and variant):
@@ -369,35 +374,37 @@ def request_of(world, method, pattern, found):
     elif method == "GET" and not rest:
         address += "?limit=100000"
     elif method == "POST":
-        body = new_body(world, resource, found)
-        if rest:
-            body = {"output": ["$count"]} if "aggregate" in rest else {"elems": {"x": 2}}
+        body = new_body(world, pattern, found)
         body = body["requests"] if resource == "batch" else body
     return f"/{address}", body
 
 
-def new_body(world, resource, found):
-    """The body of a create, or of a batch."""
+def new_body(world, pattern, found):
+    """The body of a POST: of a create, of a batch, of what only asks."""
     granted = {found.path: {"dropRead": True}}
+    other = getattr(found, "other", None)
+    track = {"source": found.path, "destination": other}
+    task = {"destination": found.path, "disabled": True}
+    if pattern == "track/backtest" and found.variant == "stored":
+        track = {"track": found.id}
     return {
         "flow": {"path": f"{found.path}/new"},
         "drop": {"path": found.path, "elems": {"x": 2}},
+        "drop/{flow}": {"elems": {"x": 2}},
+        "drop/{flow}/aggregate": {"output": ["$count"]},
         "identity": {"name": "dora"},
         "group": {"memberIds": [world.ids["carl"]]},
         "token": {"paths": granted},
         "share": {"paths": granted, "issuedTo": world.ids["carl"]},
-        "track": {"source": found.path, "destination": getattr(found, "other", None)},
+        "track": track,
+        "track/simulate": {"filter": "EXISTS x", "drop": {"elems": {"x": 1}}},
+        "track/backtest": track,
         "device": {"path": f"{found.path}/{found.flow}"},
-        "api-task": {"destination": found.path, "js": "function () {}", "disabled": True},
-        "rss": {"destination": found.path, "url": "http://example.org/x", "disabled": True},
-        "mqtt": {
-            "destination": found.path,
-            "uri": "tcp://example.org:1883",
-            "topic": "x",
-            "disabled": True,
-        },
+        "api-task": {**task, "js": "function () {}"},
+        "rss": {**task, "url": "http://example.org/x"},
+        "mqtt": {**task, "uri": "tcp://example.org:1883", "topic": "x"},
         "batch": {"requests": [{"method": "GET", "path": f"/flow/{found.flow}"}]},
-    }[resource]
+    }[pattern]
 
 
 def cell_of(answer, method, pattern, found):

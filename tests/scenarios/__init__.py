@@ -1,6 +1,6 @@
 """Scenarios: what the server does, stated completely; see ``scenario.py``."""
 
-from tests.scenarios import credentials, drops, flows, identities
+from tests.scenarios import counts, credentials, drops, flows, identities
 
-ALL = (*flows.TABLE, *drops.TABLE, *identities.TABLE, *credentials.TABLE)
+ALL = (*flows.TABLE, *drops.TABLE, *identities.TABLE, *credentials.TABLE, *counts.TABLE)
 """Every scenario."""

@@ -315,6 +315,12 @@ script_chars_max = 262_144
 script_processes_max = 4
 """Child processes that run scripts side by side; a hung script occupies one until its time is up."""
 
+backtest_time_s = 20.0
+"""Seconds that one backtest may run; what it has until then is its answer."""
+
+backtest_shown_max = 100
+"""Most Drops and most failures that the answer of a backtest shows whole."""
+
 backtest_drops_max = 10_000
 """Most Drops of a Flow's history that one backtest runs through."""
 

@@ -226,6 +226,10 @@ RESOURCES: Mapping[str, Resource] = {
                 Member("description", "string"),
                 Member("disabled", "boolean"),
                 Member("metadata", "object"),
+                Member("failureCt", "integer", read_only=True),
+                Member("skippedCt", "integer", read_only=True),
+                Member("lastFailure", "string", read_only=True),
+                Member("lastFailureDate", "integer", read_only=True),
             ],
         ),
         _resource(

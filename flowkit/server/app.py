@@ -44,10 +44,11 @@ from flowkit.server.health import Health
 from flowkit.server.logs import under
 from flowkit.server.metrics import CONTENT_TYPE, Metrics
 from flowkit.server.openapi import page as openapi_page
+from flowkit.server.router import Ran, Router
 from flowkit.server.routes import Match, methods_at, resolve
 from flowkit.server.settings import Settings
 from flowkit.server.stopping import Stops, stop_within
-from flowkit.server.store.base import Reader, Store, Writer
+from flowkit.server.store.base import Reader, Store, StoredDrop, StoredObject, Writer
 
 __all__ = ["App"]
 
@@ -110,11 +111,18 @@ class App:
             self.metrics.watch("flowkit_waiting_jobs", read_line, line)
         self.health = Health(store)
         self.watch = Watch(self.settings, self.metrics)
-        self.router: Stops | None = None
         self.scripts: Stops | None = None
         self.tasks: Stops | None = None
         self._clock_ms = clock_ms
         self._places = places or (zip_table() if self.settings.zip_lookup else None)
+        self.router = Router(
+            store,
+            clock_ms=clock_ms,
+            run_script=_without_scripts,
+            places=self._places,
+            metrics=self.metrics,
+        )
+        self.router.start()
 
     def handle(self, request: Request) -> Response:
         """Answer *request*; whatever is wrong with it or with us becomes an envelope."""
@@ -199,6 +207,8 @@ class App:
 
         quick = ready.match.route.is_quick
         result = self.store.read(job, timeout_s=self.settings.query_timeout_s, quick=quick)
+        if result.later is not None:
+            result = result.later(self.store.read)
         body = encoded(envelope_of(result, ready.call.notes), pretty=pretty)
         if len(body) > self.settings.answer_bytes_max:
             raise too_large(self.settings.answer_bytes_max)
@@ -287,6 +297,10 @@ class App:
         status, body = self.store.write(job)
         ready.asked.is_counted = True
         return Response(status, HEADERS, body)
+
+
+def _without_scripts(_track: StoredObject, _drop: StoredDrop) -> Ran:
+    return Ran(error="JavaScript Tracks are not enabled")
 
 
 def _waiting_in(store: Store, line: str) -> float:

@@ -37,6 +37,8 @@ class Result:
         references: ``head.references``.
         kept: the body that a repetition of the request gets (3.2), where it is another one: a
             secret that is told once is not kept.
+        later: makes the real result once the job of the store has ended, for what takes longer
+            than a job may (a script); only for what does not write.
     """
 
     body: Any
@@ -44,12 +46,16 @@ class Result:
     head: dict[str, Any] = field(default_factory=dict)
     references: dict[str, Any] = field(default_factory=dict)
     kept: Any = _UNREAD
+    later: Later | None = None
 
     @property
     def again(self) -> Result:
         """The result that a repetition gets."""
         return self if self.kept is _UNREAD else replace(self, body=self.kept, kept=_UNREAD)
 
+
+Later = Callable[[Callable[[Callable[[Any], Any]], Any]], Result]
+"""Makes a result outside of any job; its argument runs a reading job (``Store.read``)."""
 
 Work = Callable[[Any, Credential], Result]
 """Runs in a job of the store; its first argument is a ``Reader``, or a ``Writer`` for a write."""
@@ -69,6 +75,7 @@ class Call:
         settings: of the server.
         places: the table of postal codes, or None.
         again: hands another request of the same caller to its handler (for ``POST /batch``).
+        scripts: runs the scripts of Tracks; None where this server cannot.
         notes: sentences for ``head.messages``.
     """
 
@@ -81,6 +88,7 @@ class Call:
     settings: Settings
     places: Any = None
     again: Callable[..., tuple[Call, Work]] | None = None
+    scripts: Any = None
     notes: list[str] = field(default_factory=list)
     _body: Any = _UNREAD
 

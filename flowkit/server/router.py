@@ -45,7 +45,7 @@ from flowkit.server.store.base import (
 )
 from flowkit.server.tracks import Output, TrackFault, destinations_of, outputs_of, passed_on
 
-__all__ = ["Made", "Ran", "Router", "RunScript", "make"]
+__all__ = ["Made", "Ran", "Router", "RunScript", "Writing", "make", "passes"]
 
 _log = logging.getLogger(__name__)
 
@@ -54,10 +54,17 @@ CREATOR_GONE = "the creator of the Track is gone"
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What came of one run of a script: its value, or one sentence that says what went wrong."""
+    """What came of one run of a script: its value, or one sentence that says what went wrong.
+
+    Attributes:
+        value: as JSON has it.
+        error: None if all went well.
+        log: what the script wrote to its console, entry by entry.
+    """
 
     value: Any = None
     error: str | None = None
+    log: tuple[Any, ...] = ()
 
 
 RunScript = Callable[[StoredObject, StoredDrop], Ran]
@@ -72,11 +79,13 @@ class Made:
         delivery: the drop.
         outputs: what it writes; None if its filter said no.
         failure: one sentence, None if all went well.
+        is_typed: whether its outputs may have typed elements (``v0.*``).
     """
 
     delivery: Delivery
     outputs: tuple[Output, ...] | None = None
     failure: str | None = None
+    is_typed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +116,7 @@ def make(
     """
     doc, drop = track.doc, delivery.drop
     try:
-        text = doc.get("filter")
-        if text and not predicate(parse(text))(drop.doc, now_ms, places, drop.types):
+        if not passes(track, drop, now_ms=now_ms, places=places):
             return Made(delivery)
         destinations = destinations_of(doc)
         if not doc.get("js"):
@@ -116,11 +124,23 @@ def make(
         ran = run_script(track, drop)
         if ran.error is not None:
             return Made(delivery, (), ran.error)
-        return Made(delivery, tuple(outputs_of(ran.value, destinations)))
+        outputs = tuple(outputs_of(ran.value, destinations))
+        return Made(delivery, outputs, is_typed=bool(track.state.get("typed")))
     except TrackFault as error:
         return Made(delivery, (), str(error))
+
+
+def passes(track: StoredObject, drop: StoredDrop, *, now_ms: int, places: Places | None) -> bool:
+    """Whether a Track's filter lets a drop through.
+
+    Raises:
+        TrackFault: the filter cannot be evaluated (a postal code that is not known any more).
+    """
+    text = track.doc.get("filter")
+    try:
+        return not text or predicate(parse(text))(drop.doc, now_ms, places, drop.types)
     except (UsageError, BadRequest) as error:
-        return Made(delivery, (), f"the filter cannot be evaluated: {error}")
+        raise TrackFault(f"the filter cannot be evaluated: {error}") from None
 
 
 class Router:
@@ -295,7 +315,7 @@ class Router:
             return None
         now_ms = self._clock_ms()
         who = _creator(writer, track, now_ms)
-        writing = _Writing(writer, who, now_ms, self._places)
+        writing = Writing(writer, who, now_ms, self._places)
         settled = [writing.written(one) for one in made]
         source = writer.flow_at(track.doc["source"])
         passed = sum(1 for one in settled if one.outputs)
@@ -314,11 +334,18 @@ class Router:
         return settled
 
 
-class _Writing:
-    """Writes the outputs of one batch, in one job of the writer."""
+class Writing:
+    """Decides about the outputs of Tracks and writes them, in one job of the store.
+
+    Args:
+        writer: the transaction; a ``Reader`` will do to decide without writing.
+        who: with whose rights; None refuses everything.
+        now_ms: the time of the job, in ms since 1970 UTC.
+        places: the table of postal codes.
+    """
 
     def __init__(
-        self, writer: Writer, who: Credential | None, now_ms: int, places: Places | None
+        self, writer: Any, who: Credential | None, now_ms: int, places: Places | None
     ) -> None:
         self._writer = writer
         self._who = who
@@ -326,37 +353,46 @@ class _Writing:
         self._places = places
         self._flows: dict[str, StoredFlow | None] = {}
 
-    def written(self, made: Made) -> Made:
-        """Write all outputs of one drop, or none, but for what a destination's filter refuses."""
+    def admitted(self, made: Made) -> tuple[Made, list[ingest.Arrival]]:
+        """What may be written of one drop: all outputs, or none and a failure.
+
+        What the filter of a destination refuses is left out and is no failure.
+        """
         who = self._who
-        if made.failure is not None or not made.outputs or who is None:
-            return made if who is not None else replace(made, failure=CREATOR_GONE)
+        if who is None:
+            return replace(made, outputs=(), failure=CREATOR_GONE), []
+        if made.failure is not None or not made.outputs:
+            return made, []
         accepted: list[tuple[Output, ingest.Arrival]] = []
         try:
             for output in made.outputs:
-                arrival = self._arrival(made.delivery, output)
+                arrival = self._arrival(made, output)
                 try:
                     ingest.admit(self._writer, who, arrival)
                 except ingest.RefusedByFilter:
                     continue
                 accepted.append((output, arrival))
-        except (BadRequest, PlatformError) as error:
-            return replace(made, outputs=(), failure="; ".join(error.errors))
-        for _, arrival in accepted:
-            ingest.create(self._writer, who, arrival)
-        return replace(made, outputs=tuple(output for output, _ in accepted))
+        except PlatformError as error:
+            return replace(made, outputs=(), failure="; ".join(error.errors)), []
+        outputs = tuple(output for output, _ in accepted)
+        return replace(made, outputs=outputs), [arrival for _, arrival in accepted]
 
-    def _arrival(self, delivery: Delivery, output: Output) -> ingest.Arrival:
-        drop = delivery.drop
+    def written(self, made: Made) -> Made:
+        """Write all outputs of one drop, or none."""
+        made, arrivals = self.admitted(made)
+        for arrival in arrivals:
+            assert self._who is not None
+            ingest.create(self._writer, self._who, arrival)
+        return made
+
+    def _arrival(self, made: Made, output: Output) -> ingest.Arrival:
+        drop = made.delivery.drop
         if output.body.get("elems") is drop.doc["elems"]:  # passed on as it is
             checked = Checked(dict(output.body), drop.types)
         else:
-            checked = ingest.check_drop(dict(output.body), typed=False, addressed=True)
+            checked = ingest.check_drop(dict(output.body), typed=made.is_typed, addressed=True)
         checked.members["path"] = output.path
-        checked.members["parentDropId"] = {
-            "flowId": drop.doc["flowId"],
-            "dropId": drop.doc["id"],
-        }
+        checked.members["parentDropId"] = {"flowId": drop.doc["flowId"], "dropId": drop.doc["id"]}
         if output.path not in self._flows:
             self._flows[output.path] = self._writer.flow_at(output.path)
         return ingest.Arrival(
@@ -364,7 +400,7 @@ class _Writing:
             self._now_ms,
             self._places,
             flow=self._flows[output.path],
-            hops=delivery.hops + 1,
+            hops=made.delivery.hops + 1,
         )
 
 

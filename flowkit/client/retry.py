@@ -175,12 +175,20 @@ class Pace:
             self._left = min(self._left, most)
         else:
             self._left = min(max(self._left, least), most)
+        self._left = min(self._left, self._most())
+
+    def _most(self) -> float:
+        """What there can be at most: a full bucket takes no more, and who waits took nothing yet.
+
+        One is kept in hand where there are several: a burst may travel longer than the request
+        after it, and the server's bucket, full until then, did not fill meanwhile.
+        """
+        return self._limit - (self._limit >= 2) - self._waiting
 
     def _refill(self, now_s: float) -> None:
         if self._limit and now_s > self._at_s:
             left = self._left + (now_s - self._at_s) * self._per_s
-            # A full bucket takes no more; those who wait have taken nothing from it yet.
-            self._left = min(self._limit - self._waiting, left)
+            self._left = min(self._most(), left)
             self._at_s = now_s
 
     def _hold_until(self, seconds: float, now_s: float) -> None:

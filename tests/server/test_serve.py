@@ -1,5 +1,6 @@
 """A server as a thing that starts and stops: what it says, what it refuses, what survives."""
 
+import json
 import os
 import signal
 import socket
@@ -340,3 +341,72 @@ def test_an_old_token_does_not_open_after_a_wrong_one(tmp_path):
         api.creds = Token("nora", "y" * 32)
         with pytest.raises(Forbidden):
             api.flow.find(mem.path == "/nora/a")
+
+
+HUNG = """
+import time
+from flowkit.server.app import App
+class Hung:
+    def close(self):
+        time.sleep(600)
+begin = App.__init__
+def begun(self, *args, **named):
+    begin(self, *args, **named)
+    self.tasks = Hung()
+App.__init__ = begun
+import flowkit.limits
+flowkit.limits.background_stop_s = 0.5
+"""
+"""A part of the background that never ends, in the server's process."""
+
+
+@pytest.mark.slow
+def test_a_part_that_hangs_does_not_hold_up_the_end(tmp_path):
+    """Under load: exit code 0 within the bounds, the log names it, nothing answered is lost."""
+    (tmp_path / "hung.py").write_text(HUNG)
+    first = f"exec(open({str(tmp_path / 'hung.py')!r}).read())"
+    with ServerProcess(tmp_path / "data", first=first) as server:
+        with server.connect() as api:
+            flow = api.flow.create({"path": "/nora/a", "capacity": 100_000})["id"]
+        done, begun = [], threading.Event()
+
+        def write(n):
+            with server.connect(retries=0) as api:
+                while True:
+                    try:
+                        done.append(api.drop(flow).create({"elems": {"n": n}})["id"])
+                    except TransportError:
+                        return
+                    if len(done) > 50:
+                        begun.set()
+
+        threads = [threading.Thread(target=write, args=(n,)) for n in range(4)]
+        for thread in threads:
+            thread.start()
+        begun.wait(20)
+        code, said, errors = server.end()
+        for thread in threads:
+            thread.join(20)
+        secret = server.secret
+    assert (code, said) == (0, "flowkit has stopped.\n")
+    assert errors.splitlines()[0].endswith("tasks: not stopped within 0.5 s, left behind")
+    with ServerProcess(tmp_path / "data") as server, server.connect(secret) as api:
+        kept = {drop["id"] for drop in api.drop(flow).find(limit=100_000, only="id")}
+    assert set(done) <= kept
+
+
+@pytest.mark.slow
+def test_every_line_of_the_log_is_an_object_where_that_is_asked_for(tmp_path):
+    """The access log of a whole server: the id of an error that a client shows is in it."""
+    flags = ("--access-log", "--log-format", "json", "--metrics", "--rate-limit-per-s", "1000")
+    with ServerProcess(tmp_path, *flags) as server:
+        with server.connect() as api, pytest.raises(PlatformError) as caught:
+            api.flow.read("f" + "0" * 24)
+        assert raw(server, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").split()[1] == b"200"
+        assert raw(server, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").split()[1] == b"200"
+        _, _, errors = server.end()
+    lines = [json.loads(line) for line in errors.splitlines()]
+
+    assert [line["route"] for line in lines] == ["flow/{id}", "health", "metrics"]
+    assert lines[0]["request_id"] == caught.value.request_id
+    assert server.secret not in errors

@@ -165,10 +165,10 @@ def verify(store: apsw.Connection | str | PathLike[str]) -> list[str]:
 
 
 def _outcome(check: Callable[[apsw.Connection], list[str]], store: apsw.Connection) -> list[str]:
-    """What a check finds; pages that cannot be read at all are a fault like any other."""
+    """What a check finds; what cannot be read, or is of another type, is a fault like any other."""
     try:
         return check(store)
-    except (apsw.Error, UnicodeError) as error:
+    except (apsw.Error, TypeError, ValueError) as error:
         return [f"the file: {error}"]
 
 

@@ -1,6 +1,13 @@
 """Scenarios: what the server does, stated completely; see ``scenario.py``."""
 
-from tests.scenarios import counts, credentials, drops, flows, identities
+from tests.scenarios import counts, credentials, drops, flows, identities, tracks
 
-ALL = (*flows.TABLE, *drops.TABLE, *identities.TABLE, *credentials.TABLE, *counts.TABLE)
+ALL = (
+    *flows.TABLE,
+    *drops.TABLE,
+    *identities.TABLE,
+    *credentials.TABLE,
+    *counts.TABLE,
+    *tracks.TABLE,
+)
 """Every scenario."""

@@ -88,21 +88,46 @@ def _deliveries() -> Iterator[Scenario]:
 def _simulations() -> Iterator[Scenario]:
     simulated = Scenario(
         name="a track is run on one drop without any effect",
+        given=(SOURCE, SINK),
         method="POST",
         target="/track/simulate",
-        body={
-            "drop": {"elems": {"a": 1}},
-            "js": "function (d) { d.elems.b = d.elems.a * 3; return d; }",
-        },
-        answer={"drops": [{"elems": {"a": 1, "b": 3}}], "log": ANYTHING, "errors": []},
+        body={"drop": {"elems": {"a": 1}}, "filter": "a > 0", "destination": "/nora/sink"},
+        answer={"drops": [{"elems": {"a": 1}}], "log": [], "errors": []},
     )
     yield simulated
     yield replace(
         simulated,
-        name=f"{simulated.name}: indented",
-        params={"pretty": "1"},
-        is_indented=True,
+        name="a simulated drop that fails the filter goes nowhere",
+        body={"drop": {"elems": {"a": 0}}, "filter": "a > 0", "destination": "/nora/sink"},
+        answer={"drops": [], "log": [], "errors": []},
     )
+    tested = Scenario(
+        name="a track is run over what its source holds without any effect",
+        given=(
+            SOURCE,
+            SINK,
+            drop("first", "source", {"a": 1}),
+            drop("second", "source", {"a": 0}),
+            made("track", "track", **WAY, filter="a > 0"),
+        ),
+        method="POST",
+        target="/track/backtest",
+        body={"track": "<track>"},
+        answer={
+            "seen": 2,
+            "passed": 1,
+            "stopped": 1,
+            "failed": 0,
+            "delivered": {"/nora/sink": 1},
+            "refused": {},
+            "drops": ANYTHING,
+            "failures": [],
+            "complete": True,
+        },
+    )
+    yield tested
+    for one in (simulated, tested):
+        yield replace(one, name=f"{one.name}: indented", params={"pretty": "1"}, is_indented=True)
 
 
 TABLE = (*crud(TRACK), *_deliveries(), *_simulations())

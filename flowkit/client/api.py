@@ -19,7 +19,7 @@ from flowkit.client.calls import NOTHING, Call, Door, Result, wire_params
 from flowkit.client.credentials import Profile, Token, find_profile
 from flowkit.client.drops import Drops
 from flowkit.client.options import Defaults, Options, check_known, defaults, seconds
-from flowkit.client.services import Grants, Identities, Root, Service, WebSockets
+from flowkit.client.services import Grants, Identities, Root, Service, Tracks, WebSockets
 from flowkit.client.statistics import Statistics
 from flowkit.errors import SettingsError, UsageError
 from flowkit.protocol.resources import RESOURCES
@@ -57,7 +57,8 @@ class API:
         SettingsError: no host, or options that contradict each other or have the wrong type.
 
     Attributes:
-        flow, track, group, device, api_task, mqtt_task, rss_task: services with all verbs.
+        flow, group, device, api_task, mqtt_task, rss_task: services with all verbs.
+        track: the same, and ``simulate``, ``backtest``.
         drop: of the account; ``api.drop(flow)`` of one flow.
         identity: reading, and changing one's own.
         token, share: create, read, find, delete.
@@ -103,7 +104,7 @@ class API:
         self.root = Root(self)
         self.flow = Service(self, RESOURCES["flow"])
         self.drop = Drops(self)
-        self.track = Service(self, RESOURCES["track"])
+        self.track = Tracks(self, RESOURCES["track"])
         self.group = Service(self, RESOURCES["group"])
         self.identity = Identities(self, RESOURCES["identity"])
         self.api_task = Service(self, RESOURCES["api_task"])

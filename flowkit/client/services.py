@@ -29,7 +29,7 @@ from flowkit.protocol.resources import Resource
 if TYPE_CHECKING:
     from flowkit.client.api import API
 
-__all__ = ["Grants", "Identities", "Root", "Service", "WebSockets", "verb"]
+__all__ = ["Grants", "Identities", "Root", "Service", "Tracks", "WebSockets", "verb"]
 
 _Verb = TypeVar("_Verb", bound=Callable[..., Any])
 
@@ -265,6 +265,80 @@ class Identities(Service):
     def delete(self, id: Any, data: Any = None, **params: Any) -> Any:  # noqa: A002
         """For the server's administrator; everybody else gets ``Forbidden``."""
         return super().delete(id, data, **params)
+
+
+class Tracks(Service):
+    """Tracks, and trying one without any effect."""
+
+    @verb
+    def simulate(
+        self,
+        drop: Mapping[str, Any],
+        js: str | None = None,
+        *,
+        filter: Any = None,  # noqa: A002 - the contract's name
+        source: str | None = None,
+        destination: Any = None,
+        **params: Any,
+    ) -> Any:
+        """Run a definition on one *drop*; nothing is stored (protocol 6.6).
+
+        Args:
+            drop: a drop, with its ``elems``.
+            js, filter, source, destination: the definition; a ``js``, or a filter or a destination.
+
+        Returns:
+            ``{"drops": […], "log": […], "errors": […]}``.
+        """
+        definition = _definition(js, filter, source, destination)
+        body = {"drop": dict(_as_model(drop)), **definition}
+        return self._api.call("POST", self._place("simulate"), params, body, is_read=True)
+
+    @verb
+    def backtest(
+        self,
+        track: Any = None,
+        *,
+        js: str | None = None,
+        filter: Any = None,  # noqa: A002 - the contract's name
+        source: str | None = None,
+        destination: Any = None,
+        limit: int | None = None,
+        **params: Any,
+    ) -> Any:
+        """Run a track over the newest drops that its source holds; nothing is stored.
+
+        Args:
+            track: the id of a stored track, or the track itself; None for a proposed one.
+            js, filter, source, destination: the definition of a proposed track.
+            limit: how many drops; None: what the server takes.
+
+        Returns:
+            what would have been delivered and refused, and what failed and why.
+
+        Raises:
+            UsageError: both a stored and a proposed track were given, or neither.
+        """
+        body = _definition(js, filter, source, destination)
+        if (track is None) is not bool(body):
+            raise UsageError(
+                "backtest needs a stored track or a proposed one",
+                hint="backtest(track_id), or backtest(source='/…', filter=…)",
+            )
+        if track is not None:
+            body["track"] = finding.one_id(track)
+        if limit is not None:
+            body["limit"] = limit
+        return self._api.call("POST", self._place("backtest"), params, body, is_read=True)
+
+
+def _definition(
+    js: str | None, condition: Any, source: str | None, destination: Any
+) -> dict[str, Any]:
+    """The members of a track that were given."""
+    text = None if condition is None else finding.filter_text(condition)
+    given = {"js": js, "filter": text, "source": source, "destination": destination}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 class Root:

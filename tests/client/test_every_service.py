@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("apsw", reason="needs the extra: pip install 'flowkit[server]'")
 
-from flowkit import M, NotFound, mem
+from flowkit import M, NotFound, UsageError, mem
 from flowkit.protocol.resources import RESOURCES
 from flowkit.server.routes import ROUTES
 from flowkit.testing import Platform
@@ -210,7 +210,6 @@ def test_identities_are_read_and_ones_own_is_changed(world, api, mode):
     assert call("update_member", own, "lastName", "Berg") == {"lastName": "Berg"}
 
 
-@pytest.mark.skipif("drop/{flow}/aggregate" not in THERE, reason="the route is not there")
 def test_drops_are_aggregated(world, api, mode):
     """A row for each group, keyed by the words as they were sent."""
     flow = api.flow.create({"path": f"/test/service/sums-{next(world['counter'])}"})
@@ -222,19 +221,28 @@ def test_drops_are_aggregated(world, api, mode):
     assert rows == [{"even": False, "$count": 2}, {"even": True, "$count": 2}]
 
 
-@pytest.mark.skipif("track/simulate" not in THERE, reason="the route is not there")
-def test_a_track_is_simulated(api, mode):
-    """The drops that a track would make, without any effect."""
+def test_a_track_is_tried_on_one_drop_and_on_the_past(world, api, mode):
+    """simulate and backtest: the drops that a track would make, without any effect."""
+    path = f"/test/service/past-{next(world['counter'])}"
+    flow = api.flow.create({"path": path})
+    api.drop(flow["id"]).create_many([{"elems": {"n": n}} for n in range(3)])
     call = Caller(api, mode, lambda calls: calls.track)
+    way = {"source": path, "destination": "/test/sink", "filter": mem.n > 0}
 
-    simulated = call(
-        "simulate", {"elems": {"n": 1}}, js="function (d) { d.elems.n = 2; return d; }"
-    )
+    simulated = call("simulate", {"elems": {"n": 1}}, filter=mem.n > 0, destination="/test/sink")
+    assert simulated == {"drops": [{"elems": {"n": 1}}], "log": [], "errors": []}
+    proposed = call("backtest", **way)
+    assert (proposed["seen"], proposed["passed"]) == (3, 2)
+    stored = api.track.create({**way, "filter": str(way["filter"])})
+    assert call("backtest", stored["id"], limit=1)["seen"] == 1
+    assert call("backtest", stored) == proposed
+    api.track.delete(stored["id"])
+    with pytest.raises(UsageError):
+        call("backtest")
+    with pytest.raises(UsageError):
+        call("backtest", stored, js="function (d) { return d; }")
 
-    assert [each["elems"] for each in simulated["drops"]] == [{"n": 2}]
 
-
-@pytest.mark.skipif("statistics/{type}/{id}" not in THERE, reason="the route is not there")
 def test_every_statistic_is_asked_for(world, api, mode):
     """Six types under two names, at each level; a list of whole numbers."""
     call = Caller(api, mode, lambda calls: calls.statistics)

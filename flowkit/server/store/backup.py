@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import apsw
@@ -35,6 +35,10 @@ _PAGES_PER_STEP = 256
 _PAUSE_MAX_S = 0.05
 
 
+def _silent(_done: int, _total: int) -> None:
+    """For who does not want to know."""
+
+
 def store_file(place: Path) -> Path:
     """The database at *place*, a data folder or the file itself.
 
@@ -50,7 +54,7 @@ def store_file(place: Path) -> Path:
 
 
 def backup(
-    folder: Path, target: Path, *, replace: bool = False, progress: Progress | None = None
+    folder: Path, target: Path, *, replace: bool = False, progress: Progress = _silent
 ) -> int:
     """Copy the store in *folder* to the file *target*; how many bytes that are.
 
@@ -72,7 +76,7 @@ def backup(
     return _copy(source, target, progress, paced=True)
 
 
-def restore(file: Path, folder: Path, *, now_ms: int, progress: Progress | None = None) -> int:
+def restore(file: Path, folder: Path, *, now_ms: int, progress: Progress = _silent) -> int:
     """Make *folder* a data folder with the store of the backup *file*; how many bytes that are.
 
     The next opening has an epoch of its own, as every one, so no reader takes changes that were
@@ -115,7 +119,7 @@ def _refuse_full(folder: Path) -> None:
         )
 
 
-def _copy(source: Path, target: Path, progress: Progress | None, *, paced: bool) -> int:
+def _copy(source: Path, target: Path, progress: Progress, *, paced: bool) -> int:
     """Copy a store under another name, check it, and give it its own name."""
     growing = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     os.close(os.open(growing, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
@@ -133,28 +137,32 @@ def _copy(source: Path, target: Path, progress: Progress | None, *, paced: bool)
     return target.stat().st_size
 
 
-def _copy_pages(source: Path, growing: Path, progress: Progress | None, *, paced: bool) -> None:
+def _copy_pages(source: Path, growing: Path, progress: Progress, *, paced: bool) -> None:
     reading = open_file(str(source), read_only=True)
     copy = apsw.Connection(str(growing))
     try:
         # Without a snapshot of its own the copy would begin anew with every commit of a server.
         reading.execute("BEGIN")
-        page_bytes = reading.execute("PRAGMA page_size").get
+        page_bytes = int(reading.execute("PRAGMA page_size").get)
         reading.execute("SELECT count(*) FROM sqlite_schema").fetchall()
         with copy.backup("main", reading, "main") as steps:
-            while not steps.done:
-                began = monotonic()
-                steps.step(_PAGES_PER_STEP)
-                total = steps.page_count * page_bytes
-                if progress is not None:
-                    progress(total - steps.remaining * page_bytes, total)
-                if paced:
-                    sleep(min(monotonic() - began, _PAUSE_MAX_S))
+            for done, total in _steps(steps, paced=paced):
+                progress(done * page_bytes, total * page_bytes)
         # One file: with a write-ahead log beside it, half of it could be left behind.
         copy.execute("PRAGMA journal_mode = delete").fetchall()
     finally:
         copy.close()
         reading.close()
+
+
+def _steps(steps: apsw.Backup, *, paced: bool) -> Iterator[tuple[int, int]]:
+    """Copy some pages at a time: how many are done, of how many; *paced*, pause as long as that."""
+    while not steps.done:
+        began = monotonic()
+        steps.step(_PAGES_PER_STEP)
+        yield steps.page_count - steps.remaining, steps.page_count
+        if paced:
+            sleep(min(monotonic() - began, _PAUSE_MAX_S))
 
 
 def _refuse_unsound(source: Path, growing: Path) -> None:

@@ -84,6 +84,7 @@ _OTHERS: Mapping[tuple[str, str], str] = {
     ("PUT", "drop/{flow}/{id}/{member}"): "Change one member of a drop",
     ("POST", "drop/{flow}/aggregate"): "Compute over groups of drops",
     ("POST", "track/simulate"): "Run a track that is not stored, on one drop, without any effect",
+    ("POST", "track/backtest"): "Run a track over what its source holds, without any effect",
     ("POST", "batch"): "Many reads in one request, each with an answer of its own",
 }
 """What the other routes do."""

@@ -36,6 +36,7 @@ _IDS: Schema = {
     "maxItems": limits.many_ids_max,
 }
 _FILTER: Schema = {"type": "string", "maxLength": limits.filter_text_chars_max}
+_COUNT: Schema = {"type": "integer", "minimum": 0}
 _START: Schema = {"type": "integer", "minimum": 0, "maximum": limits.integer_max, "default": 0}
 
 PARAMETERS: Mapping[str, tuple[str, Schema]] = {
@@ -331,6 +332,29 @@ _SIMULATION: Schema = {
         }
     ],
 }
+_BACKTEST: Schema = {
+    "type": "object",
+    "description": "A stored track, or the definition of a proposed one.",
+    "properties": {
+        "track": {"type": "string", "pattern": "^t[0-9a-f]{24}$"},
+        "limit": {"type": "integer", "minimum": 0, "maximum": limits.backtest_drops_max},
+        **{name: _SIMULATION["properties"][name] for name in ("js", "filter", "source")},
+        "destination": _KINDS["destinations"],
+    },
+    "examples": [
+        {"source": "/nora/greenhouse", "destination": "/nora/alarms", "filter": "temp > 30"}
+    ],
+}
+_BACKTESTED: Schema = {
+    "type": "object",
+    "required": ["seen", "passed", "stopped", "failed", "delivered", "refused", "drops"],
+    "properties": {
+        **dict.fromkeys(("seen", "passed", "stopped", "failed"), _COUNT),
+        **dict.fromkeys(("delivered", "refused"), _map({"type": "integer", "minimum": 1})),
+        **dict.fromkeys(("drops", "failures"), _array(_ANY)),
+        "complete": _SWITCH,
+    },
+}
 _SIMULATED: Schema = {
     "type": "object",
     "required": ["drops", "log", "errors"],
@@ -363,7 +387,7 @@ _SPECIAL: Mapping[tuple[str, str], tuple[Schema | None, Schema]] = {
     ("POST", "batch"): (_READS, _array({"type": "object", "required": ["head", "body"]})),
     ("POST", "drop/{flow}/aggregate"): (_AGGREGATE, _array(_OBJECT)),
     ("POST", "track/simulate"): (_SIMULATION, _SIMULATED),
-    ("POST", "track/backtest"): (_OBJECT, _OBJECT),
+    ("POST", "track/backtest"): (_BACKTEST, _BACKTESTED),
 }
 """What is sent and what is answered where the address does not say it."""
 

@@ -280,7 +280,7 @@ class Reader(Protocol):
         """How far a track has come."""
 
     def deliveries(self, track: StoredObject, limit: int) -> list[Delivery]:
-        """The drops that wait for *track*, oldest first, at most *limit*; fewer if they are large."""
+        """The drops that wait for *track*, oldest first, at most *limit*, fewer if large."""
 
     def waiting_tracks(self) -> list[str]:
         """The ids of enabled tracks for which drops wait; what a start asks for."""
@@ -389,7 +389,7 @@ class Writer(Reader, Protocol):
     ) -> None:
         """Everything up to *place* has been dealt with; drops that nobody waits for any more go.
 
-        Raises ``NotFound`` for a track that is gone: what its run wrote is then undone with the job.
+        Raises ``NotFound`` for a track that is gone; what its run wrote is undone with the job.
         """
 
     def count(self, kind: str, object_id: str, times: int = 1) -> None:

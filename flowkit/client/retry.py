@@ -108,9 +108,15 @@ class Pace:
         self._waiting = 0
 
     def hold(self, error: FlowKitError, now_s: float) -> None:
-        """Take note of *error*, which came at *now_s*."""
+        """Take note of *error*, which came at *now_s*.
+
+        Where the same answer told its policy, the turns of the others are right already; to hold
+        them all would send them all at once afterwards.
+        """
         if isinstance(error, PlatformError) and error.status == 429 and error.retry_after_s:
-            self._hold_until(error.retry_after_s, now_s)
+            said = getattr(error.response, "headers", {})
+            if not (self._limit and "x-ratelimit-policy" in said):
+                self._hold_until(error.retry_after_s, now_s)
 
     def take(self, now_s: float) -> float:
         """Take a turn: seconds to wait before the request may go, 0 for none."""

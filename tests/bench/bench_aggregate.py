@@ -43,7 +43,7 @@ class Platform:
 
     def __init__(self, folder: str) -> None:
         self.now_ms = START_MS
-        store = open_store(Path(folder) / "data")
+        store = open_store(Path(folder) / "data", clock_ms=lambda: self.now_ms)
         _, self.token = ensure_account(store, "nora")
         self.app = App(store, clock_ms=lambda: self.now_ms)
         self.flow = self.ask("POST", "/flow", {"path": "/nora/bench", "capacity": DROPS})["id"]

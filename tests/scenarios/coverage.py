@@ -183,6 +183,23 @@ RULES: tuple[tuple[str, str, str], ...] = (
         "dropWrite without dropRead",
         "a token with dropWrite alone writes drops and reads none",
     ),
+    (
+        "1.6",
+        "the Flows of a Track must be there",
+        "a track needs its source and destination to be there",
+    ),
+    ("1.13", "changes are told in the inbox", "a flow is changed"),
+    ("5.1", "groupBy may be left out", "without groups there is one row"),
+    ("5.4", "rows are keyed by the words as sent", "drops are aggregated in groups"),
+    (
+        "6.1",
+        "a Drop waits for its Tracks in the commit that wrote it",
+        "a drop waits for the tracks of its flow, in the commit that wrote it",
+    ),
+    ("6.1", "a disabled Track", "nothing waits for a disabled track"),
+    ("6.6", "simulation has no effect", "a track is run on one drop without any effect"),
+    ("10", "one finer than the period", "drops added are counted of a month"),
+    ("10", "another level", "drops added are counted of a year: at another level"),
     ("12", "array create", "an array of drops that all fit answers 201"),
     ("12", "at most 10,000 entries", DROP + "test_an_array_has_a_bound"),
     (

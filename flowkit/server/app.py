@@ -44,11 +44,12 @@ from flowkit.server.health import Health
 from flowkit.server.logs import under
 from flowkit.server.metrics import CONTENT_TYPE, Metrics
 from flowkit.server.openapi import page as openapi_page
-from flowkit.server.router import Ran, Router
+from flowkit.server.router import Router
 from flowkit.server.routes import Match, methods_at, resolve
+from flowkit.server.scripting import Scripting
 from flowkit.server.settings import Settings
 from flowkit.server.stopping import Stops, stop_within
-from flowkit.server.store.base import Reader, Store, StoredDrop, StoredObject, Writer
+from flowkit.server.store.base import Reader, Store, Writer
 
 __all__ = ["App"]
 
@@ -111,14 +112,20 @@ class App:
             self.metrics.watch("flowkit_waiting_jobs", read_line, line)
         self.health = Health(store)
         self.watch = Watch(self.settings, self.metrics)
-        self.scripts: Stops | None = None
         self.tasks: Stops | None = None
         self._clock_ms = clock_ms
         self._places = places or (zip_table() if self.settings.zip_lookup else None)
+        self.scripts = Scripting(
+            store,
+            self.settings,
+            clock_ms=clock_ms,
+            places=self._places,
+            metrics=self.metrics,
+        )
         self.router = Router(
             store,
             clock_ms=clock_ms,
-            run_script=_without_scripts,
+            run_script=self.scripts.run,
             places=self._places,
             metrics=self.metrics,
         )
@@ -263,6 +270,7 @@ class App:
             settings=self.settings,
             places=self._places,
             again=again,
+            scripts=self.scripts,
         )
         return outer
 
@@ -297,10 +305,6 @@ class App:
         status, body = self.store.write(job)
         ready.asked.is_counted = True
         return Response(status, HEADERS, body)
-
-
-def _without_scripts(_track: StoredObject, _drop: StoredDrop) -> Ran:
-    return Ran(error="JavaScript Tracks are not enabled")
 
 
 def _waiting_in(store: Store, line: str) -> float:

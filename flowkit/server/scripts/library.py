@@ -81,9 +81,10 @@ class Library:
             return asked("POST", "drop", flow, "aggregate", body=_options(args, 1))
         if verb == "get":
             return asked("GET", "drop", where, _text(args, 1, f"Flow.{name}"))
-        options = _options(args, 1)
         if verb == "findFHash":
             options = {"filter": str(mem.fhash == _text(args, 1, f"Flow.{name}"))}
+        else:
+            options = _options(args, 1)
         if verb in ("findOne", "findFHash"):
             options["limit"] = 1
         place = ("drop", where) if is_id(where) else ("drop",)

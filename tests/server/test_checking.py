@@ -21,7 +21,7 @@ KINDS = [
     ),
     ("api_task", {"js": "x", "destination": "/a/b", "displayName": "x" * 2049}, ["displayName: "]),
     ("token", {"paths": []}, ["paths: must be an object of paths"]),
-    ("token", {"paths": {}, "duration": -1}, ["duration: must be at least 0"]),
+    ("token", {"paths": {}, "duration": -1}, ["duration: must be between 0 and"]),
     ("share", {"issuedTo": 5, "paths": {}}, ["issuedTo: must be an id"]),
     ("device", {"path": "/a/b", "reportPeriodicity": 1.5}, ["reportPeriodicity: must be a whole"]),
     ("flow", {"path": "/a/b", "capacity": 5.0}, []),

@@ -54,4 +54,5 @@ def test_the_code_of_the_readme_runs(capsys):
     exec(compile(code, "README.md", "exec"), names)
 
     assert [drop["elems"]["bench"] for drop in names["warm"]] == ["north"]
-    assert capsys.readouterr().out.splitlines()[1:] == ["[]", "21.4"]
+    row = {"bench": "north", "$count": 1, "$avg:temp": 21.4}
+    assert capsys.readouterr().out.splitlines()[1:] == ["[]", "21.4", str([row])]

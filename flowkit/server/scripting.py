@@ -20,8 +20,8 @@ from flowkit.server.auth import credential_of
 from flowkit.server.call import Call
 from flowkit.server.elements import show_typed
 from flowkit.server.metrics import Metrics
-from flowkit.server.router import Ran
 from flowkit.server.routes import resolve
+from flowkit.server.runs import Ran
 from flowkit.server.scripts.library import Asking, Library
 from flowkit.server.scripts.pool import Outcome, Script, ScriptPool
 from flowkit.server.settings import Settings

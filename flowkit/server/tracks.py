@@ -129,16 +129,17 @@ def _named(value: Any) -> str:
 
 
 def can_only_loop(
-    track: Mapping[str, Any], plain_from: Callable[[str], Iterable[Mapping[str, Any]]]
+    track: Mapping[str, Any], certain_from: Callable[[str], Iterable[Mapping[str, Any]]]
 ) -> bool:
-    """Whether every Drop that *track* writes must come back to its source.
+    """Whether Drops that *track* writes must come back to its source.
 
-    That is certain where nothing on the way can stop it: neither this Track nor the others have a
-    filter or a script, and none is disabled.
+    That is certain where nothing on the way can stop them: neither this Track nor those behind it
+    have a filter or a script, and none is disabled. One destination that leads back is enough.
 
     Args:
         track: as it is about to be saved.
-        plain_from: the enabled Tracks of a source path; those with a filter or script are ignored.
+        certain_from: the enabled Tracks of a source path, none if its Flow is gone or has a filter
+            of its own; those with a filter or script are ignored.
     """
     if _can_stop(track):
         return False
@@ -152,7 +153,7 @@ def can_only_loop(
             seen.add(path)
             ahead += [
                 further
-                for other in plain_from(path)
+                for other in certain_from(path)
                 if not _can_stop(other) and other.get("id") != track.get("id")
                 for further in destinations_of(other)
             ]

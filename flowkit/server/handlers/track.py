@@ -15,7 +15,7 @@ from typing import Any
 from flowkit import limits
 from flowkit.errors import BadRequest, Forbidden
 from flowkit.server.access import demand
-from flowkit.server.auth import Action, Credential, credential_of, may
+from flowkit.server.auth import Credential, credential_of
 from flowkit.server.call import Call
 from flowkit.server.checking import Checked
 from flowkit.server.handlers.flow import check_places
@@ -28,9 +28,16 @@ __all__ = ["TRACK", "check_definition", "demand_rights"]
 NOT_ENABLED = "js: JavaScript Tracks are not enabled"
 
 LOOPS = (
-    "This Track can only loop: every Drop that it writes comes back to its source, until it has "
-    f"come through {limits.track_hops_max} Tracks"
+    "This Track can only loop: each Drop that it writes leads to another one at its source, until"
+    f" {limits.track_hops_max} Tracks have been run"
 )
+
+OTHERS_SCRIPT = (
+    "js: only the account that made this Track may change it, since it runs with that one's rights"
+)
+
+_RUN = ("source", "destination", "filter", "js")
+"""What a change of asks for the rights of a run; a Track may be disabled without them."""
 
 
 def check_definition(call: Call, checked: Checked) -> None:
@@ -64,33 +71,48 @@ def _script_faults(call: Call, js: str) -> list[str]:
     return []
 
 
-def demand_rights(reader: Reader, who: Credential, track: Mapping[str, Any]) -> None:
-    """Refuse a Track whose Flows are not there, or that may not read and write them.
+def demand_rights(
+    reader: Reader, who: Credential, track: Mapping[str, Any], *, before: Mapping[str, Any] = {}
+) -> None:
+    """Refuse a Track that may not read and write its Flows, or names one that is not there.
+
+    Args:
+        reader: the transaction.
+        who: for whom.
+        track: the definition.
+        before: the Track as it stands; a Flow that it names already may have gone since (1.5).
 
     Raises:
         BadRequest: a Flow is not there, or there is no destination and no script to say one.
         Forbidden: *who* lacks a right.
     """
     faults: list[str] = []
-    if not destinations_of(track) and not track.get("js"):
+    destinations = destinations_of(track)
+    if not destinations and not track.get("js"):
         faults.append("destination: is required where there is no js")
-    _demand(reader, who, "source", track["source"], faults)
-    for path in destinations_of(track):
-        _demand(reader, who, "destination", path, faults)
+    named = {before.get("source"), *destinations_of(before)}
+    for member, path in [
+        ("source", track["source"]),
+        *(("destination", to) for to in destinations),
+    ]:
+        flow = reader.flow_at(path)
+        public = flow is not None and bool(flow.doc.get("public"))
+        demand(who, "dropRead" if member == "source" else "dropWrite", path, public=public)
+        if flow is None and path not in named:
+            faults.append(f"{member}: there is no Flow at {path}")
     if faults:
         raise BadRequest(*faults)
 
 
-def _demand(reader: Reader, who: Credential, member: str, path: str, faults: list[str]) -> None:
-    flow = reader.flow_at(path)
-    public = flow is not None and bool(flow.doc.get("public"))
-    demand(who, "dropRead" if member == "source" else "dropWrite", path, public=public)
-    if flow is None:
-        faults.append(f"{member}: there is no Flow at {path}")
-
-
 def _warn(reader: Reader, call: Call, track: Mapping[str, Any]) -> None:
-    if can_only_loop(track, lambda path: [one.doc for one in reader.tracks_from(path)]):
+    def certain_from(path: str) -> list[Mapping[str, Any]]:
+        """The Tracks of a Flow that lets everything in."""
+        flow = reader.flow_at(path)
+        if flow is None or flow.doc.get("filter"):
+            return []
+        return [one.doc for one in reader.tracks_from(path)]
+
+    if can_only_loop(track, certain_from):
         call.note([LOOPS])
 
 
@@ -112,9 +134,10 @@ def _change(
     writer: Writer, who: Credential, found: StoredObject, changes: Mapping[str, Any], call: Call
 ) -> StoredObject:
     merged = {name: value for name, value in {**found.doc, **changes}.items() if value is not None}
-    demand_rights(writer, who, merged)
-    if found.account != who.account.name:
-        _demand_creator(writer, who, found, merged)
+    if any(merged.get(name) != found.doc.get(name) for name in _RUN):
+        demand_rights(writer, who, merged, before=found.doc)
+        if found.account != who.account.name:
+            _check_for_creator(writer, who, found, merged)
     state = {**found.state, "typed": True} if call.typed and "js" in changes else None
     if not call.typed and "js" in changes and found.state.get("typed"):
         state = {name: value for name, value in found.state.items() if name != "typed"}
@@ -123,16 +146,24 @@ def _change(
     return changed
 
 
-def _demand_creator(
+def _check_for_creator(
     reader: Reader, who: Credential, found: StoredObject, merged: Mapping[str, Any]
 ) -> None:
-    """The Track of another account must go on being one that its maker may run."""
+    """The Track of another account must go on being one that its maker may run.
+
+    Its script is that account's alone: it could read and write whatever that one may.
+    """
+    if merged.get("js") is not None and merged.get("js") != found.doc.get("js"):
+        raise Forbidden(OTHERS_SCRIPT)
     account = reader.account(found.account)
-    maker = credential_of(reader, account, who.at_ms) if account is not None else None
-    wanted: list[tuple[Action, str]] = [("dropRead", merged["source"])]
-    wanted += [("dropWrite", path) for path in destinations_of(merged)]
-    if maker is None or not all(may(maker, action, path) for action, path in wanted):
-        raise Forbidden("The account that made this Track may not read and write its Flows")
+    try:
+        if account is None:
+            raise Forbidden
+        demand_rights(reader, credential_of(reader, account, who.at_ms), merged, before=found.doc)
+    except Forbidden:
+        raise Forbidden(
+            "The account that made this Track may not read and write its Flows"
+        ) from None
 
 
 def _shown(reader: Reader, _who: Credential, found: StoredObject, _call: Call) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from flowkit.server.elements import show_typed
 from flowkit.server.handlers.objects import demand_master
 from flowkit.server.handlers.track import NOT_ENABLED, TRACK, check_definition, demand_rights
 from flowkit.server.plan import plan_find
-from flowkit.server.router import Made, Ran, Writing, make, passes
+from flowkit.server.runs import Made, Ran, Writing, make, passes
 from flowkit.server.store.base import Delivery, Reader, StoredDrop, StoredObject
 from flowkit.server.tracks import TrackFault, destinations_of, is_path_map, outputs_of
 

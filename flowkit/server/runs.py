@@ -29,6 +29,7 @@ __all__ = [
     "Ran",
     "RunScript",
     "Writing",
+    "checked_output",
     "creator_of",
     "make",
     "passes",
@@ -120,6 +121,18 @@ def passes(track: StoredObject, drop: StoredDrop, *, now_ms: int, places: Places
         raise TrackFault(f"the filter cannot be evaluated: {error}") from None
 
 
+def checked_output(made: Made, output: Output) -> Checked:
+    """The body of an output, as that of any drop that is written.
+
+    Raises:
+        BadRequest: a script wrote what no drop may have.
+    """
+    drop = made.delivery.drop
+    if output.body.get("elems") is drop.doc["elems"]:  # passed on as it is
+        return Checked(dict(output.body), drop.types)
+    return ingest.check_drop(dict(output.body), typed=made.is_typed, addressed=True)
+
+
 class Writing:
     """Decides about the outputs of Tracks and writes them, in one job of the store.
 
@@ -173,10 +186,7 @@ class Writing:
 
     def _arrival(self, made: Made, output: Output) -> ingest.Arrival:
         drop = made.delivery.drop
-        if output.body.get("elems") is drop.doc["elems"]:  # passed on as it is
-            checked = Checked(dict(output.body), drop.types)
-        else:
-            checked = ingest.check_drop(dict(output.body), typed=made.is_typed, addressed=True)
+        checked = checked_output(made, output)
         checked.members["path"] = output.path
         checked.members["parentDropId"] = {"flowId": drop.doc["flowId"], "dropId": drop.doc["id"]}
         if output.path not in self._flows:

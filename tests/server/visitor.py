@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from flowkit.green import monotonic, sleep
 from flowkit.protocol.envelope import Request, Response
 from flowkit.server.app import App
 from flowkit.server.auth import ensure_account
@@ -91,6 +92,32 @@ class Visitor:
         made = self.ask("POST", f"/drop/{flow['id']}", {"elems": elems})
         assert made.status == 201, made.errors
         return made.body
+
+    def track(self, source: str, destination: Any = None, **members: Any) -> dict[str, Any]:
+        """A new track."""
+        body = {"source": source, "destination": destination, **members}
+        made = self.ask("POST", "/track", {k: v for k, v in body.items() if v is not None})
+        assert made.status == 201, made.errors
+        return made.body
+
+    def drops(self, flow: dict[str, Any]) -> list[dict[str, Any]]:
+        """All drops of a flow, in the order of their storage, once no drop waits for a track."""
+        wait_for_tracks(self.app)
+        found = self.ask("GET", f"/drop/{flow['id']}?limit=1000&sort=creationDate&order=asc")
+        assert found.status == 200, found.errors
+        return sorted(found.body, key=lambda drop: drop["id"])
+
+    def elems(self, flow: dict[str, Any], name: str = "n") -> list[Any]:
+        """One element of all drops of a flow, in the order of their storage."""
+        return [drop["elems"].get(name) for drop in self.drops(flow)]
+
+
+def wait_for_tracks(app: App, timeout_s: float = 20.0) -> None:
+    """Return once no drop waits for a track; what a track writes waits from the same commit on."""
+    until = monotonic() + timeout_s
+    while waiting := app.store.read(lambda reader: reader.waiting_tracks()):
+        assert monotonic() < until, f"drops still wait for {waiting}"
+        sleep(0.002)
 
 
 @contextmanager

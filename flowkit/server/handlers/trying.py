@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flowkit import limits
@@ -31,9 +31,9 @@ from flowkit.server.elements import show_typed
 from flowkit.server.handlers.objects import demand_master
 from flowkit.server.handlers.track import NOT_ENABLED, TRACK, check_definition, demand_rights
 from flowkit.server.plan import plan_find
-from flowkit.server.runs import Made, Ran, Writing, make, passes
+from flowkit.server.runs import Made, Ran, Writing, checked_output, make, passes
 from flowkit.server.store.base import Delivery, Reader, StoredDrop, StoredObject
-from flowkit.server.tracks import TrackFault, destinations_of, is_path_map, outputs_of
+from flowkit.server.tracks import Output, TrackFault, destinations_of, is_path_map, outputs_of
 
 __all__ = ["backtest", "simulate"]
 
@@ -105,6 +105,9 @@ def _shown(call: Call, doc: Mapping[str, Any], types: Mapping[str, str]) -> dict
 # Backtest
 
 
+_Show = Callable[[Made, Output], dict[str, Any]]
+
+
 @dataclass(slots=True)
 class _Tally:
     """What a backtest has seen so far."""
@@ -118,7 +121,7 @@ class _Tally:
     drops: list[dict[str, Any]] = field(default_factory=list)
     failures: list[dict[str, Any]] = field(default_factory=list)
 
-    def add(self, made: Made, judged: Made, shown: Callable[[Any], dict[str, Any]]) -> None:
+    def add(self, made: Made, judged: Made, shown: _Show) -> None:
         """One drop: what the Track made of it, and what its destinations would have taken."""
         self.seen += 1
         source = made.delivery.drop.doc["id"]
@@ -133,7 +136,7 @@ class _Tally:
         self.passed += bool(taken)
         self.stopped += not taken
         for output in taken[: limits.backtest_shown_max - len(self.drops)]:
-            self.drops.append({"dropId": source, "path": output.path, **shown(output.body)})
+            self.drops.append({"dropId": source, "path": output.path, **shown(made, output)})
 
     def result(self, *, complete: bool) -> Result:
         """The answer."""
@@ -197,8 +200,9 @@ def _backtested(
         writing = Writing(reader, who, call.now_ms, call.places)
         return [writing.admitted(one)[0] for one in made]
 
-    def shown(body: Mapping[str, Any]) -> dict[str, Any]:
-        return dict(body)
+    def shown(one: Made, output: Output) -> dict[str, Any]:
+        checked = checked_output(one, output)
+        return _shown(call, checked.members, checked.types or {})
 
     for number, drop in enumerate(drops, start=1):
         made.append(
@@ -240,11 +244,11 @@ def _proposed(call: Call, who: Credential, definition: Checked) -> StoredObject:
 
 
 def _stored(reader: Reader, who: Credential, body: Mapping[str, Any]) -> StoredObject:
-    track = TRACK.seen(reader, who, [body["track"]]).get(body["track"])
+    """A stored Track as the caller's own: whoever made it does not lend its rights to a try."""
+    track: StoredObject | None = TRACK.seen(reader, who, [body["track"]]).get(body["track"])
     if track is None:
         raise NotFound(NOT_LOCATED)
-    found: StoredObject = track
-    return found
+    return replace(track, account=who.account.name)
 
 
 def _run(call: Call, track: StoredObject, drop: StoredDrop) -> Ran:

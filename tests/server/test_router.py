@@ -431,6 +431,41 @@ def test_a_track_that_was_deleted_while_it_ran_writes_nothing(nora, flows, held)
     assert nora.drops(flows["b"]) == []
 
 
+def test_a_right_that_goes_while_it_runs_is_gone(nora, bob, flows):
+    """Rights are looked at again in the job that writes."""
+    nora.app.router.close()
+    scripts = Scripts(Ran({"elems": {"n": 9}}))
+    nora.app.router = Router(nora.app.store, clock_ms=nora.clock, run_script=scripts)
+    nora.app.router.start()
+    share = shared(nora, bob, "/nora/a", read=True, dropRead=True)
+    mine = bob.flow("/bob/mine")
+    track = bob.track("/nora/a", "/bob/mine", js="function (d) { return d; }")
+    nora.drop(flows["a"], n=1)
+    scripts.begun.get(WAIT_S)
+    nora.ask("DELETE", f"/share/{share['id']}")
+    scripts.go_on.set(None)
+
+    assert bob.drops(mine) == []
+    assert "dropRead at /nora/a" in track_of(bob, track)["lastFailure"]
+
+
+def test_two_routers_write_a_drop_once(nora, flows):
+    """The job that writes sees that another has dealt with its drops."""
+    second = Router(nora.app.store, clock_ms=nora.clock, run_script=nora.app.scripts.run)
+    second.start()
+    try:
+        nora.track("/nora/a", "/nora/b")
+        nora.track("/nora/b", "/nora/c", js=DOUBLE)
+        for start in range(0, 300, 10):
+            body = [{"path": "/nora/a", "elems": {"n": start + n}} for n in range(10)]
+            nora.ask("POST", "/drop", body)
+
+        assert nora.elems(flows["b"]) == list(range(300))
+        assert nora.elems(flows["c"]) == [2 * n for n in range(300)]
+    finally:
+        second.close()
+
+
 def test_what_a_stop_interrupts_runs_again(nora, flows, held):
     """A run that fails while the server ends is no failure: the next start does it."""
     held.value = Ran(error="the server is stopping")

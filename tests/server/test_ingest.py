@@ -134,3 +134,118 @@ def test_an_empty_id_in_the_address_is_no_flow(nora, who):
 
     with pytest.raises(NotFound):
         nora.app.store.write(lambda writer: ingest.update(writer, who, arrival))
+
+
+# What a write does, completely
+
+
+def effects(nora, flow, track, act):
+    """What *act* changed: rows, what waits for the track, and counts of flow and creator."""
+    nora.app.router.close()  # what waits stays
+    hour = nora.clock.now_ms // 3_600_000
+
+    def seen(writer):
+        def count(kind, name):
+            return sum(writer.statistics(kind, name, hour, hour + 1).values())
+
+        owner = writer.account("nora").identity_id
+        return {
+            "rows": writer.flow(flow["id"]).head,
+            "waiting": [(each.drop.doc["id"], each.hops) for each in writer.deliveries(track, 99)],
+            "flowDropAdded": count("flowDropAdded", flow["id"]),
+            "dropCreatedBy": count("dropCreatedBy", owner),
+            "trackHit": count("trackHit", track.id),
+            "flowTracked": count("flowTracked", flow["id"]),
+        }
+
+    before = nora.app.store.write(seen)
+    made = act()
+    after = nora.app.store.write(seen)
+    waiting = [each for each in after.pop("waiting") if each not in before["waiting"]]
+    changed = {name: after[name] - before[name] for name in after if after[name] != before[name]}
+    return made, changed, waiting
+
+
+@pytest.fixture
+def watched(nora):
+    """A flow with a Track, the Track as it is stored, and a drop with a key that it holds."""
+    flow = nora.flow("/nora/x", capacity=2, filter="EXISTS n")
+    nora.flow("/nora/y")
+    made = nora.track("/nora/x", "/nora/y")
+    track = nora.app.store.read(lambda reader: reader.object("track", made["id"]))
+    held = nora.ask("POST", f"/drop/{flow['id']}", {"elems": {"n": 0}, "fhash": "k"}).body
+    nora.drop(flow, n=1)
+    nora.drops(flow)
+    return flow, track, held
+
+
+ADDED = {"flowDropAdded": 1, "dropCreatedBy": 1}
+
+
+@pytest.mark.parametrize(
+    ("body", "hops", "changed", "waits"),
+    [
+        ({"elems": {"n": 5}}, 0, {"rows": 2, **ADDED}, True),  # the third of two: one goes
+        ({"elems": {"n": 5}, "fhash": "k"}, 0, {"rows": 1, **ADDED}, True),  # replaces
+        ({"elems": {"n": 5}}, 15, {"rows": 2, **ADDED}, True),
+        ({"elems": {"n": 5}}, 16, {"rows": 2, **ADDED}, False),  # came through too many
+    ],
+)
+def test_all_that_a_write_does(nora, who, watched, body, hops, changed, waits):
+    """Its rows, its counts, and that it waits with its hops: in one commit, and nothing else."""
+    flow, track, _ = watched
+    checked = check_drop(body, typed=False, addressed=True)
+
+    written, found, waiting = effects(
+        nora, flow, track, lambda: brought(nora, who, checked, flow_id=flow["id"], hops=hops)
+    )
+
+    assert found == changed
+    assert waiting == ([(written.drop.doc["id"], hops)] if waits else [])
+
+
+def test_all_that_a_change_does(nora, watched):
+    """A new state of the row; nothing is counted and nothing waits (6.1)."""
+    flow, track, held = watched
+    target = f"/drop/{flow['id']}/{held['id']}"
+
+    _, found, waiting = effects(
+        nora, flow, track, lambda: nora.ask("PUT", target, {"elems": {"n": 9}})
+    )
+
+    assert found == {"rows": 1}
+    assert waiting == []
+
+
+def test_all_that_a_refused_write_does(nora, who, watched):
+    """Nothing at all."""
+    flow, track, _ = watched
+    checked = check_drop({"elems": {}}, typed=False, addressed=True)
+
+    def refused():
+        with pytest.raises(BadRequest, match="does not satisfy"):
+            brought(nora, who, checked, flow_id=flow["id"])
+
+    _, found, waiting = effects(nora, flow, track, refused)
+
+    assert found == {}
+    assert waiting == []
+
+
+def test_a_job_that_fails_after_the_write_leaves_no_trace(nora, who, watched):
+    """Row, counts and what waits are one: all undone together."""
+    flow, track, _ = watched
+    checked = check_drop({"elems": {"n": 5}}, typed=False, addressed=True)
+
+    def job(writer):
+        ingest.create(writer, who, Arrival(checked, nora.clock.now_ms, flow_id=flow["id"]))
+        raise NotFound("afterwards")
+
+    def failed():
+        with pytest.raises(NotFound, match="afterwards"):
+            nora.app.store.write(job)
+
+    _, found, waiting = effects(nora, flow, track, failed)
+
+    assert found == {}
+    assert waiting == []

@@ -336,6 +336,12 @@ task_periodicity_ms_min = 60_000
 task_timeout_s = 30.0
 """Seconds that the request of a task may take; then its status is TIMEOUT (protocol 7.5)."""
 
+task_threads_max = 4
+"""Runs of tasks side by side; one slow server must not hold up the tasks of others."""
+
+rss_entries_seen_max = 10_000
+"""Entries of a feed that its task remembers, so that none comes twice; 16 bytes each."""
+
 task_jitter = 0.05
 """Part of its period by which the runs of a task are spread, so that not all start at once."""
 

@@ -48,8 +48,10 @@ from flowkit.server.router import Router
 from flowkit.server.routes import Match, methods_at, resolve
 from flowkit.server.scripting import Scripting
 from flowkit.server.settings import Settings
-from flowkit.server.stopping import Stops, stop_within
+from flowkit.server.stopping import stop_within
 from flowkit.server.store.base import Reader, Store, Writer
+from flowkit.server.tasks import api, rss
+from flowkit.server.tasks.schedule import Scheduler
 
 __all__ = ["App"]
 
@@ -112,7 +114,6 @@ class App:
             self.metrics.watch("flowkit_waiting_jobs", read_line, line)
         self.health = Health(store)
         self.watch = Watch(self.settings, self.metrics)
-        self.tasks: Stops | None = None
         self._clock_ms = clock_ms
         self._places = places or (zip_table() if self.settings.zip_lookup else None)
         self.scripts = Scripting(
@@ -130,6 +131,22 @@ class App:
             metrics=self.metrics,
         )
         self.router.start()
+        self.tasks = self._scheduler() if self.settings.run_tasks else None
+
+    def _scheduler(self) -> Scheduler:
+        allow_hosts = self.settings.allow_hosts
+        scheduler = Scheduler(
+            self.store,
+            {
+                "api_task": partial(api.bring, pool=self.scripts.pool, allow_hosts=allow_hosts),
+                "rss_task": partial(rss.bring, allow_hosts=allow_hosts),
+            },
+            clock_ms=self._clock_ms,
+            places=self._places,
+            metrics=self.metrics,
+        )
+        scheduler.start()
+        return scheduler
 
     def handle(self, request: Request) -> Response:
         """Answer *request*; whatever is wrong with it or with us becomes an envelope."""

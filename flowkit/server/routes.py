@@ -25,6 +25,7 @@ from flowkit.server.handlers import (
     identity,
     share,
     statistics,
+    task,
     token,
     track,
     trying,
@@ -110,6 +111,9 @@ ROUTES: Sequence[Route] = (
     *_crud(token.TOKEN),
     *_crud(share.SHARE),
     *_crud(track.TRACK),
+    *_crud(task.API_TASK),
+    *_crud(task.RSS_TASK),
+    *_crud(task.MQTT_TASK),
     Route("POST", "track/simulate", trying.simulate),
     Route("POST", "track/backtest", trying.backtest),
     *(

@@ -613,3 +613,17 @@ def test_a_line_that_is_too_long_loses_its_oldest(store, nora, monkeypatch):
     assert [each.drop.doc["elems"]["n"] for each in found] == [2, 3, 4]
     assert state.skipped == 2
     assert "Drops of /nora/a were skipped: more than 3 waited" in state.last_failure
+
+
+def test_a_lease_ends_with_the_process_that_held_the_folder(tmp_path):
+    """Nobody waits for a holder that died with its folder: who opens it next may take the lease."""
+    store = open_store(tmp_path / "data", synchronous="OFF")
+    assert store.write(lambda writer: writer.take_lease("tasks", "one", 3_600_000))
+    store.close()
+
+    store = open_store(tmp_path / "data", synchronous="OFF")
+    try:
+        assert store.write(lambda writer: writer.take_lease("tasks", "two", 1_000))
+        assert not store.write(lambda writer: writer.take_lease("tasks", "one", 1_000))
+    finally:
+        store.close()

@@ -82,7 +82,7 @@ class Library:
         if verb == "get":
             return asked("GET", "drop", where, _text(args, 1, f"Flow.{name}"))
         if verb == "findFHash":
-            options = {"filter": str(mem.fhash == _text(args, 1, f"Flow.{name}"))}
+            options: dict[str, Any] = {"filter": str(mem.fhash == _text(args, 1, f"Flow.{name}"))}
         else:
             options = _options(args, 1)
         if verb in ("findOne", "findFHash"):

@@ -113,6 +113,8 @@ class SqliteStore:
         try:
             create_tables(writing, file)
             migrate(writing)
+            # The folder is ours alone: whoever held a lease in it is dead.
+            writing.execute("DELETE FROM lease")
             self._later = Later(house.clock_ms, self._commit_soon)
             self._session = WriterSession(writing, house, self._later)
             sessions = [

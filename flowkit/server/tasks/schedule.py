@@ -1,0 +1,225 @@
+"""Who runs which task when: at most once at a time, on one server, by the clock.
+
+The servers of one store agree by a lease; its holder runs the tasks, and every result is stored
+only while it still holds it, in the same commit. A task runs at once after it was made, then each
+``periodicity`` after its last start, a little later at random, so that tasks made together do not
+stay together. What was missed while no server ran is made up for by one run.
+
+Nothing is asked by turns: commits tell of new tasks, and the thread sleeps until the next run or
+the renewal of the lease. Without tasks there is no thread.
+
+Source: protocol 7.5 (scheduling), 1.12 (tasks).
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import random
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from flowkit import limits
+from flowkit.errors import ServerError
+from flowkit.green import NativeLock, NativeQueue, start_thread
+from flowkit.query.places import Places
+from flowkit.server.metrics import Metrics
+from flowkit.server.store.base import Commit, Reader, Store, StoredObject, Writer
+from flowkit.server.tasks.runs import Brought, Run, store_run
+
+__all__ = ["KINDS", "Bring", "Scheduler"]
+
+_log = logging.getLogger(__name__)
+
+KINDS = ("api_task", "rss_task")
+"""The resources that run by the clock."""
+
+LEASE = "tasks"
+
+Bring = Callable[[StoredObject], Brought]
+"""Runs a task without storing anything; never raises for what goes wrong elsewhere."""
+
+
+class LeaseLost(Exception):
+    """Another server runs the tasks by now."""
+
+
+class Scheduler:
+    """The tasks of one server, at work between ``start()`` and ``close()``.
+
+    Args:
+        store: where tasks are and drops go.
+        bring: by kind, how a task is run.
+        clock_ms: now, in milliseconds since 1970-01-01 UTC.
+        places: the table of postal codes.
+        metrics: counts the runs.
+        holder: this server's name in the lease.
+        threads: most runs at once.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        bring: Mapping[str, Bring],
+        *,
+        clock_ms: Callable[[], int],
+        places: Places | None = None,
+        metrics: Metrics | None = None,
+        holder: str = "",
+        threads: int = limits.task_threads_max,
+    ) -> None:
+        self._store = store
+        self._bring = bring
+        self._clock_ms = clock_ms
+        self._places = places
+        self._metrics = metrics or Metrics()
+        self._holder = holder or secrets.token_hex(8)
+        self._threads = threads
+        self._lock = NativeLock()
+        self._wakes: Any = NativeQueue()
+        self._jobs: Any = NativeQueue()
+        self._ended: Any = NativeQueue()
+        self._is_started = False
+        self._is_closing = False
+        self._running: set[str] = set()
+        self._workers = 0
+        self._chance = random.Random()  # noqa: S311 - it spreads runs, it guards nothing
+
+    def start(self) -> None:
+        """Take up the tasks that there are, and act on every commit that changes one."""
+        self._store.on_commit(self._told)
+        if self._store.read(_tasks):
+            self._wake()
+
+    def close(self) -> None:
+        """Begin no further runs and wait for those under way; give the lease back."""
+        with self._lock:
+            self._is_closing = True
+            was_started, self._is_started = self._is_started, True
+            workers = self._workers
+        for _ in range(workers):
+            self._jobs.put(None)
+        if was_started:
+            self._wakes.put(None)
+            self._ended.get()
+        for _ in range(workers):
+            self._ended.get()
+        if was_started:
+            self._release()
+
+    # The clock
+
+    def _told(self, commit: Commit) -> None:
+        """On the writer's thread: leave word, and do not wait."""
+        if commit.kinds.intersection(KINDS):
+            self._wake()
+
+    def _wake(self) -> None:
+        with self._lock:
+            if self._is_closing:
+                return
+            begins, self._is_started = not self._is_started, True
+        if begins:
+            start_thread(self._loop, name="flowkit-tasks")
+        else:
+            self._wakes.put(True)
+
+    def _loop(self) -> None:
+        try:
+            while not self._is_closing:
+                wait_s = self._looked()
+                try:
+                    if self._wakes.get(timeout=wait_s) is None:
+                        break
+                except queue.Empty:
+                    continue
+        finally:
+            self._ended.put(None)
+
+    def _looked(self) -> float | None:
+        """Begin what is due; seconds until there is something to do again, None for never."""
+        try:
+            tasks = self._store.read(_tasks)
+            if not tasks:
+                return None
+            if not self._store.write(self._take_lease):
+                return limits.lease_duration_s / 3
+        except ServerError as error:
+            _log.error("the tasks have to wait: %s", error)
+            return limits.lease_duration_s / 3
+        now = self._clock_ms()
+        for task in tasks:
+            if task.doc.get("nextRun", 0) <= now:
+                self._begin(task)
+        coming = [task.doc.get("nextRun", 0) - now for task in tasks]
+        later_s: list[float] = [each / 1000 for each in coming if each > 0]
+        return min([limits.lease_duration_s / 3, *later_s])
+
+    def _take_lease(self, writer: Writer) -> bool:
+        return writer.take_lease(LEASE, self._holder, int(limits.lease_duration_s * 1000))
+
+    def _release(self) -> None:
+        try:
+            self._store.write(lambda writer: writer.release_lease(LEASE, self._holder))
+        except ServerError as error:
+            _log.warning("the lease of the tasks runs out by itself: %s", error)
+
+    # The runs
+
+    def _begin(self, task: StoredObject) -> None:
+        """Give a task to a thread, unless it runs already."""
+        with self._lock:
+            if task.id in self._running or self._is_closing:
+                return
+            self._running.add(task.id)
+            begins = self._workers < min(self._threads, len(self._running))
+            self._workers += begins
+        self._jobs.put(task)
+        if begins:
+            start_thread(self._work, name="flowkit-task-run")
+
+    def _work(self) -> None:
+        try:
+            while (task := self._jobs.get()) is not None and not self._is_closing:
+                try:
+                    self._run(task)
+                except LeaseLost:
+                    _log.warning("task %s: another server runs the tasks by now", task.id)
+                except ServerError as error:
+                    _log.error("task %s could not store its run: %s", task.id, error)
+                except Exception:  # noqa: BLE001 - a fault of ours must not end the thread
+                    _log.exception("task %s failed", task.id)
+                finally:
+                    with self._lock:
+                        self._running.discard(task.id)
+        finally:
+            self._ended.put(None)
+
+    def _run(self, task: StoredObject) -> None:
+        started = self._clock_ms()
+        brought = self._bring[task.kind](task)
+        run = Run(task, brought, started, self._clock_ms(), self._next(task, started), self._places)
+
+        def job(writer: Writer) -> Brought | None:
+            if not self._take_lease(writer):
+                raise LeaseLost
+            return store_run(writer, run)
+
+        stored = self._store.write(job)
+        if stored is None:
+            return
+        self._metrics.count("flowkit_task_runs_total", task.kind, stored.status)
+        if stored.error:
+            _log.warning("task %s: %s", task.id, stored.error)
+
+    def _next(self, task: StoredObject, started: int) -> int:
+        """When a task runs again."""
+        periodicity = int(task.doc["periodicity"])
+        return started + periodicity + int(self._chance.random() * limits.task_jitter * periodicity)
+
+
+def _tasks(reader: Reader) -> list[StoredObject]:
+    """The tasks that are not disabled."""
+    found = [one for kind in KINDS for one in reader.objects(kind)]
+    return [task for task in found if not task.doc.get("disabled")]

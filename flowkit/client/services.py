@@ -289,8 +289,15 @@ class Tracks(Service):
 
         Returns:
             ``{"drops": […], "log": […], "errors": […]}``.
+
+        Raises:
+            UsageError: there is nothing to run.
         """
         definition = _definition(js, filter, source, destination)
+        if not set(definition) - {"source"}:
+            raise UsageError(
+                "there is nothing to run", hint="simulate(drop, js='function (drop) { … }')"
+            )
         body = {"drop": dict(_as_model(drop)), **definition}
         return self._api.call("POST", self._place("simulate"), params, body, is_read=True)
 
@@ -309,8 +316,8 @@ class Tracks(Service):
         """Run a track over the newest drops that its source holds; nothing is stored.
 
         Args:
-            track: the id of a stored track, or the track itself; None for a proposed one.
-            js, filter, source, destination: the definition of a proposed track.
+            track: the id of a stored track, the track itself, or the model of a proposed one.
+            js, filter, source, destination: a proposed track in words of its own.
             limit: how many drops; None: what the server takes.
 
         Returns:
@@ -320,6 +327,10 @@ class Tracks(Service):
             UsageError: both a stored and a proposed track were given, or neither.
         """
         body = _definition(js, filter, source, destination)
+        if isinstance(track, Mapping) and track.get("id") is None and not body:
+            model = _as_model(track)
+            given = [model.get(name) for name in ("js", "filter", "source", "destination")]
+            track, body = None, _definition(*given)
         if (track is None) is not bool(body):
             raise UsageError(
                 "backtest needs a stored track or a proposed one",

@@ -233,12 +233,15 @@ def test_a_track_is_tried_on_one_drop_and_on_the_past(world, api, mode):
     assert simulated == {"drops": [{"elems": {"n": 1}}], "log": [], "errors": []}
     proposed = call("backtest", **way)
     assert (proposed["seen"], proposed["passed"]) == (3, 2)
+    assert call("backtest", {**way, "description": "not sent"}) == proposed
     stored = api.track.create({**way, "filter": str(way["filter"])})
     assert call("backtest", stored["id"], limit=1)["seen"] == 1
     assert call("backtest", stored) == proposed
     api.track.delete(stored["id"])
     with pytest.raises(UsageError):
         call("backtest")
+    with pytest.raises(UsageError):
+        call("simulate", {"elems": {"n": 1}}, source=path)
     with pytest.raises(UsageError):
         call("backtest", stored, js="function (d) { return d; }")
 

@@ -16,6 +16,7 @@ SAYS = {
         "north-west: 6",
     ],
     "compose": ["/quakes/ci: ", "/quakes/us: "],
+    "route_drops": ["of 3 drops 2 would have gone to ", "alarm: 36 degrees"],
     "some_fail": [": 404 ", ": 1 drops"],
     "find_by_path": ["[24.9, 24.8, 24.7]", "behind the house", "Mean of all: 19.95"],
 }

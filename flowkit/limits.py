@@ -333,6 +333,9 @@ aggregate_selectors_max = 100
 task_periodicity_ms_min = 60_000
 """Shortest period of a task (protocol 7.5)."""
 
+task_periodicity_ms_max = 10 * 366 * 86_400_000
+"""Longest period of a task: ten years, so that times stay times."""
+
 task_timeout_s = 30.0
 """Seconds that the request of a task may take; then its status is TIMEOUT (protocol 7.5)."""
 

@@ -153,7 +153,13 @@ _TASK = (
 
 _PERIODIC = (
     Member("destination", "path", required=True),
-    Member("periodicity", "integer", default=3_600_000, low=60_000),
+    Member(
+        "periodicity",
+        "integer",
+        default=3_600_000,
+        low=limits.task_periodicity_ms_min,
+        high=limits.task_periodicity_ms_max,
+    ),
     *_TASK,
     Member("lastRun", "integer", read_only=True),
     Member("nextRun", "integer", read_only=True),

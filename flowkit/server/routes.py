@@ -19,6 +19,7 @@ from flowkit.server.call import Handler
 from flowkit.server.handlers import (
     aggregate,
     batch,
+    device,
     drop,
     flow,
     group,
@@ -111,6 +112,7 @@ ROUTES: Sequence[Route] = (
     *_crud(token.TOKEN),
     *_crud(share.SHARE),
     *_crud(track.TRACK),
+    *_crud(device.DEVICE),
     *_crud(task.API_TASK),
     *_crud(task.RSS_TASK),
     *_crud(task.MQTT_TASK),

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from flowkit import limits
-from flowkit.errors import BadRequest
+from flowkit.errors import BadRequest, Forbidden
 from flowkit.server.access import demand
 from flowkit.server.auth import Credential
 from flowkit.server.call import Call
@@ -31,6 +31,12 @@ _NOT_RUN_YET = {"lastRun": 0, "nextRun": 0, "runCt": 0}
 _SECRET = "password"  # noqa: S105 - the name of a member
 _BY_CLOCK = frozenset({"api_task", "rss_task"})
 
+_MAKERS_OWN = frozenset({"js", "uri", "host", "username", "password", "clientId"})
+"""What only the account that made a task may change: a script runs with its rights, and a password
+goes to whatever broker is named."""
+
+_NO_CREDENTIALS = "must hold no user name and no password"
+
 
 def _check(_call: Call, checked: Checked) -> None:
     """What a body can have wrong by itself."""
@@ -42,11 +48,24 @@ def _check(_call: Call, checked: Checked) -> None:
     uri = members.get("uri")
     if uri is not None and not _is_url(uri, _MQTT_SCHEMES):
         faults.append("uri: must be like tcp://broker:1883 (tcp, mqtt, mqtts or ssl)")
+    faults += [
+        f"{name}: {_NO_CREDENTIALS}, answers show it"
+        for name in ("url", "uri")
+        if "@" in _authority(members.get(name))
+    ]
     js = members.get("js")
     if js is not None and len(js) > limits.script_chars_max:
         faults.append(f"js: must have at most {limits.script_chars_max} characters")
     if faults:
         raise BadRequest(*faults)
+
+
+def _authority(text: str | None) -> str:
+    """The part of a URL that may hold credentials; empty if it cannot be read."""
+    try:
+        return urlsplit(text or "").netloc
+    except ValueError:
+        return ""
 
 
 def _is_url(text: str, schemes: frozenset[str]) -> bool:
@@ -66,8 +85,10 @@ def _demand_rights(
         raise BadRequest("destination: exactly one of destination and source is required")
     for name in named:
         path = doc[name]
-        demand(who, "dropWrite" if name == "destination" else "dropRead", path)
-        if reader.flow_at(path) is None and before.get(name) != path:
+        flow = reader.flow_at(path)
+        public = flow is not None and bool(flow.doc.get("public"))
+        demand(who, "dropWrite" if name == "destination" else "dropRead", path, public=public)
+        if flow is None and before.get(name) != path:
             raise BadRequest(f"{name}: there is no Flow at {path}")
 
 
@@ -99,6 +120,9 @@ def _noun(kind: str) -> Noun:
         _call: Call,
     ) -> StoredObject:
         changes = dict(changes)
+        touched = sorted(name for name in _MAKERS_OWN.intersection(changes))
+        if touched and found.account != who.account.name:
+            raise Forbidden(f"{touched[0]}: only the account that made this Task may change it")
         merged = {**found.doc, **changes}
         _demand_rights(writer, who, kind, merged, found.doc)
         state = None

@@ -21,6 +21,8 @@ from flowkit.server.tasks.runs import Brought
 
 __all__ = ["bring"]
 
+NO_FEED = "the answer cannot be read as a feed"
+
 
 def bring(task: StoredObject, *, allow_hosts: str) -> Brought:
     """Fetch the feed of a task; its new entries, oldest first."""
@@ -50,20 +52,23 @@ def _new(fetched: Fetched, state: Mapping[str, Any]) -> Brought:
     """What a feed shows that has not been seen."""
     import feedparser
 
+    if not fetched.body.strip():
+        return Brought("ERROR", error=NO_FEED)
     feed = feedparser.parse(fetched.body, response_headers={"content-type": _type(fetched)})
     if not feed.entries and (feed.bozo or not feed.version):
-        return Brought("ERROR", error="the answer cannot be read as a feed")
+        return Brought("ERROR", error=NO_FEED)
     seen = list(state.get("seen", ()))
     known = set(seen)
     drops: list[dict[str, Any]] = []
     for entry in reversed(feed.entries):
         name = _name(entry)
-        mark = hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
+        mark = hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
         if mark in known:
             continue
         known.add(mark)
         seen.append(mark)
-        drops.append({"elems": _elems(entry), "fhash": name[: limits.fhash_chars_max]})
+        fhash = name if len(name) <= limits.fhash_chars_max else mark
+        drops.append({"elems": _elems(entry), "fhash": fhash})
     remembered = {
         "etag": fetched.headers.get("etag"),
         "modified": fetched.headers.get("last-modified"),

@@ -8,12 +8,12 @@ Source: protocol 7.5 (scheduling, reports), 1.12 (status), 1.13 (report Flows).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from flowkit import limits
-from flowkit.errors import PlatformError
+from flowkit.errors import BadRequest, PlatformError
 from flowkit.query.places import Places
 from flowkit.server import ingest
 from flowkit.server.auth import Credential, credential_of
@@ -122,13 +122,13 @@ def _written(writer: Writer, who: Credential, run: Run) -> tuple[Brought, int]:
     """Write the drops, all or none; how many were written."""
     brought = run.brought
     arrivals: list[ingest.Arrival] = []
+    refused: list[str] = []
     try:
         if len(brought.drops) > limits.task_drops_max:
             raise ValueError(
                 f"the run brought {len(brought.drops)} Drops, the limit is {limits.task_drops_max}"
             )
-        for body in brought.drops:
-            checked = ingest.check_drop(dict(body), typed=False, addressed=True)
+        for checked in _checked(brought, refused):
             checked.members["path"] = run.task.doc["destination"]
             arrival = ingest.Arrival(checked, run.ended_ms, run.places)
             try:
@@ -141,4 +141,16 @@ def _written(writer: Writer, who: Credential, run: Run) -> tuple[Brought, int]:
         return Brought("ERROR", error=said), 0
     for arrival in arrivals:
         ingest.create(writer, who, arrival)
+    if refused:
+        said = f"{len(refused)} of {len(brought.drops)} Drops cannot be stored: {refused[0]}"
+        brought = replace(brought, status="OK" if arrivals else "ERROR", error=said)
     return brought, len(arrivals)
+
+
+def _checked(brought: Brought, refused: list[str]) -> Iterator[Checked]:
+    """The drops that can be; what is wrong with the others goes to *refused*."""
+    for body in brought.drops:
+        try:
+            yield ingest.check_drop(dict(body), typed=False, addressed=True)
+        except BadRequest as error:
+            refused.append(error.errors[0])

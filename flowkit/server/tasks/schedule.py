@@ -198,7 +198,7 @@ class Scheduler:
 
     def _run(self, task: StoredObject) -> None:
         started = self._clock_ms()
-        brought = self._bring[task.kind](task)
+        brought = self._brought(task)
         run = Run(task, brought, started, self._clock_ms(), self._next(task, started), self._places)
 
         def job(writer: Writer) -> Brought | None:
@@ -212,6 +212,14 @@ class Scheduler:
         self._metrics.count("flowkit_task_runs_total", task.kind, stored.status)
         if stored.error:
             _log.warning("task %s: %s", task.id, stored.error)
+
+    def _brought(self, task: StoredObject) -> Brought:
+        """What the task brings; a fault of ours is an error like any other, and is reported."""
+        try:
+            return self._bring[task.kind](task)
+        except Exception:  # noqa: BLE001 - else the task would be tried again and again
+            _log.exception("task %s failed", task.id)
+            return Brought("ERROR", error="the run failed; the server's log says why")
 
     def _next(self, task: StoredObject, started: int) -> int:
         """When a task runs again."""

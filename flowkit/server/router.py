@@ -83,6 +83,7 @@ class Router:
         self._run_script = run_script
         self._metrics = metrics or Metrics()
         self._is_closing = False
+        self._skipped: dict[str, int] = {}
         self._sources: dict[str, list[tuple[str, str]]] = {}
         self._wakes: Any = NativeQueue()
         self._lock = NativeLock()
@@ -91,6 +92,8 @@ class Router:
 
     def start(self) -> None:
         """Take up what waits from an earlier life, then act on every commit."""
+        self._skipped = self._store.read(_skipped)
+        self._metrics.watch("flowkit_deliveries_waiting", self._waiting_drops)
         self._store.on_commit(self._told)
         for track_id, lane in self._store.read(_waiting):
             self._turns.put(track_id, lane)
@@ -139,6 +142,9 @@ class Router:
         for track_id, lane in tracks:
             self._turns.put(track_id, lane)
 
+    def _waiting_drops(self) -> float:
+        return self._store.read(lambda reader: reader.waiting_drops())
+
     # One turn
 
     def _turn(self, track_id: str, lane: str) -> str | None:
@@ -147,6 +153,7 @@ class Router:
             batch = self._store.read(lambda reader: self._gathered(reader, track_id))
             if batch is None:
                 return None
+            self._count_skipped(batch)
             due = _lane_of(batch.track)
             if due != lane:  # it was changed meanwhile
                 return due
@@ -163,6 +170,13 @@ class Router:
             _log.error("track %s has to wait: %s", track_id, error)
             sleep(limits.track_retry_s)
             return lane
+
+    def _count_skipped(self, batch: _Batch) -> None:
+        """Tell the figures what the Track has lost since its last turn."""
+        lost = batch.skipped - self._skipped.get(batch.track.id, 0)
+        if lost:
+            self._skipped[batch.track.id] = batch.skipped
+            self._metrics.count("flowkit_track_skipped_total", times=lost)
 
     def _gathered(self, reader: Reader, track_id: str) -> _Batch | None:
         """The drops that wait for a Track, None if there are none or it does not run any more."""
@@ -278,6 +292,12 @@ def _count(writer: Writer, track: StoredObject, settled: list[Made]) -> None:
 
 def _lane_of(track: StoredObject) -> str:
     return _SCRIPTS if track.doc.get("js") else _PLAIN
+
+
+def _skipped(reader: Reader) -> dict[str, int]:
+    """How many drops each Track that lost some had lost before this start."""
+    found = {one.id: reader.track_state(one.id).skipped for one in reader.objects("track")}
+    return {track_id: skipped for track_id, skipped in found.items() if skipped}
 
 
 def _waiting(reader: Reader) -> list[tuple[str, str]]:

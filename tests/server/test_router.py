@@ -507,6 +507,28 @@ def test_a_platform_without_tracks_has_no_threads_for_them(tmp_path):
         assert not nora.app.router._is_started
 
 
+def test_what_waits_and_what_is_lost_stand_on_the_page_of_figures(
+    nora, flows, held, monkeypatch, caplog
+):
+    """A Track that is too far behind loses the oldest drops, says so, and goes on (6.1)."""
+    monkeypatch.setattr(limits, "track_backlog_max", 3)
+    track = nora.track("/nora/a", "/nora/b", js="function (d) { return d; }")
+    metrics = nora.app.router._metrics
+    nora.drop(flows["a"], n=1)
+    held.begun.get(WAIT_S)
+    for n in range(2, 6):
+        nora.drop(flows["a"], n=n)
+    assert "flowkit_deliveries_waiting 3.0" in metrics.page().decode()
+    held.go_on.set(None)
+    shown = track_of(nora, track)
+    nora.app.router.close()
+
+    assert shown["skippedCt"] == 2
+    assert metrics.value("flowkit_track_skipped_total") == 2
+    assert nora.elems(flows["b"]) == [9] * 4  # the one under way was counted, and came through
+    assert "too far behind" in caplog.text
+
+
 def test_counts_are_those_of_what_happened(nora, flows):
     """Hits, passes, drops that left, and what came in at the destinations (10)."""
     track = nora.track("/nora/a", ["/nora/b", "/nora/c"], filter="n > 1")

@@ -285,6 +285,9 @@ class Reader(Protocol):
     def waiting_tracks(self) -> list[str]:
         """The ids of enabled tracks for which drops wait; what a start asks for."""
 
+    def waiting_drops(self) -> int:
+        """How many drops wait for tracks, each once however many tracks it waits for."""
+
     def statistics(self, kind: str, object_id: str, since: int, until: int) -> dict[int, int]:
         """Counts by hour (hours since 1970 UTC), from *since* up to, not including, *until*."""
 

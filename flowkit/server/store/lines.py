@@ -26,7 +26,7 @@ from flowkit.errors import NotFound
 from flowkit.server.store.base import Delivery, StoredDrop, StoredFlow, StoredObject, TrackState
 from flowkit.server.store.objects import ENABLED
 
-__all__ = ["Lines", "deliveries", "source_of", "track_state", "waiting_tracks"]
+__all__ = ["Lines", "deliveries", "source_of", "track_state", "waiting_drops", "waiting_tracks"]
 
 _log = logging.getLogger(__name__)
 
@@ -51,6 +51,7 @@ ENABLED_SOURCES = (
     f"SELECT json_extract(doc, '$.source'), id FROM object WHERE kind = 'track' AND {ENABLED}"
 )
 THE_END = "SELECT seq FROM sqlite_sequence WHERE name = 'delivery'"
+ALL_WAITING = "SELECT count(*) FROM delivery"
 LENGTH = "SELECT count(*) FROM delivery WHERE source = ?"
 OLDEST = "SELECT place FROM delivery WHERE source = ? ORDER BY place LIMIT 1 OFFSET ?"
 BEHIND = "SELECT count(*) FROM delivery WHERE source = ? AND place > ? AND place <= ?"
@@ -87,6 +88,12 @@ def waiting_tracks(connection: apsw.Connection) -> list[str]:
     """The enabled tracks for which drops wait, oldest first."""
     found: list[Any] = connection.execute(WAITING_TRACKS).fetchall()
     return [track_id for (track_id,) in found]
+
+
+def waiting_drops(connection: apsw.Connection) -> int:
+    """How many drops wait, each once however many tracks it waits for."""
+    found: list[Any] = connection.execute(ALL_WAITING).fetchall()
+    return int(found[0][0])
 
 
 class Lines:

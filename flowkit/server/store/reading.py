@@ -241,6 +241,10 @@ class Reading:
         """The ids of enabled tracks for which drops wait."""
         return lines.waiting_tracks(self._connection)
 
+    def waiting_drops(self) -> int:
+        """How many drops wait for tracks."""
+        return lines.waiting_drops(self._connection)
+
     def statistics(self, kind: str, object_id: str, since: int, until: int) -> dict[int, int]:
         """Counts by hour, from *since* up to, not including, *until*."""
         return counts.statistics(self._connection, kind, object_id, since, until)

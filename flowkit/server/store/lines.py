@@ -24,7 +24,7 @@ import orjson
 from flowkit import limits
 from flowkit.errors import NotFound
 from flowkit.server.store.base import Delivery, StoredDrop, StoredFlow, StoredObject, TrackState
-from flowkit.server.store.objects import ENABLED
+from flowkit.server.store.objects import ENABLED, FOLLOWS
 
 __all__ = ["Lines", "deliveries", "source_of", "track_state", "waiting_drops", "waiting_tracks"]
 
@@ -48,7 +48,7 @@ WAITING_TRACKS = (
     " AND delivery.place > track_place.place) ORDER BY object.id"
 )
 ENABLED_SOURCES = (
-    f"SELECT json_extract(doc, '$.source'), id FROM object WHERE kind = 'track' AND {ENABLED}"
+    f"SELECT json_extract(doc, '$.source'), id FROM object WHERE {FOLLOWS} AND {ENABLED}"
 )
 THE_END = "SELECT seq FROM sqlite_sequence WHERE name = 'delivery'"
 ALL_WAITING = "SELECT count(*) FROM delivery"
@@ -150,7 +150,7 @@ class Lines:
         """After a track was made (*before* None), changed or deleted (*now* None)."""
         old = source_of(before) if before else None
         new = source_of(now) if now else None
-        if now is None:
+        if now is None or now.doc.get("source") is None:
             self._connection.execute("DELETE FROM track_place WHERE track = ?", (track_id,))
         elif before is None or (old != new and new is not None):
             self._connection.execute(

@@ -22,13 +22,16 @@ from flowkit.protocol.resources import RESOURCES
 from flowkit.server.ids import Ids
 from flowkit.server.store.base import Account, Secret, StoredObject
 
-__all__ = ["ENABLED", "Objects", "Making"]
+__all__ = ["ENABLED", "FOLLOWS", "Objects", "Making"]
 
 _COLUMNS = "kind, account, doc, state"
 _DATES = ("creationDate", "creatorId", "lastEditDate", "lastEditorId")
 _KEPT = frozenset({"id", *_DATES})
 
 ENABLED = "NOT coalesce(json_extract(doc, '$.disabled'), 0)"
+
+FOLLOWS = "kind IN ('track', 'mqtt_task') AND json_extract(doc, '$.source') IS NOT NULL"
+"""What drops of a flow wait for: Tracks, and MQTT connections that publish them."""
 """Of tracks: whether it runs."""
 
 BY_ID = f"SELECT {_COLUMNS} FROM object WHERE id = ? AND kind = ?"

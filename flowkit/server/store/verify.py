@@ -20,7 +20,7 @@ from typing import Any
 import apsw
 
 from flowkit import limits
-from flowkit.server.store.objects import ENABLED
+from flowkit.server.store.objects import ENABLED, FOLLOWS
 from flowkit.server.store.rows import DROP_COLUMNS, SUMMED_COLUMNS, checksum
 from flowkit.server.store.schema import ROW_BYTES_LEAST, check_version, open_file
 
@@ -33,7 +33,7 @@ _FLOWS = (
 _ROWS_OF_NO_FLOW = "SELECT count(*) FROM drop_row WHERE flow NOT IN (SELECT key FROM flow)"
 _EPOCHS_OF_NO_FLOW = "SELECT count(*) FROM epoch WHERE flow NOT IN (SELECT key FROM flow)"
 
-_SOURCES = f"SELECT json_extract(doc, '$.source') FROM object WHERE kind = 'track' AND {ENABLED}"
+_SOURCES = f"SELECT json_extract(doc, '$.source') FROM object WHERE {FOLLOWS} AND {ENABLED}"
 _MEMBERS = (
     "SELECT value, object.id FROM object, json_each(object.doc, '$.memberIds') WHERE kind = 'group'"
 )
@@ -72,14 +72,14 @@ _BESIDE_THE_FLOWS = (
         "deliveries wait for nobody",
         "SELECT count(*) FROM delivery JOIN (SELECT json_extract(doc, '$.source') AS path,"
         " min(place) AS least FROM object JOIN track_place ON track = id"
-        f" WHERE kind = 'track' AND {ENABLED} GROUP BY path) ON path = source"
+        f" WHERE {FOLLOWS} AND {ENABLED} GROUP BY path) ON path = source"
         " WHERE delivery.place <= least",
     ),
     (
         "tracks have no place, or places no track",
-        "SELECT (SELECT count(*) FROM object WHERE kind = 'track' AND id NOT IN"
+        f"SELECT (SELECT count(*) FROM object WHERE {FOLLOWS} AND id NOT IN"
         " (SELECT track FROM track_place)) + (SELECT count(*) FROM track_place WHERE track"
-        " NOT IN (SELECT id FROM object WHERE kind = 'track'))",
+        f" NOT IN (SELECT id FROM object WHERE {FOLLOWS}))",
     ),
     (
         "tracks are beyond the end of the line",

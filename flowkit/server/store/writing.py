@@ -48,6 +48,9 @@ PLATFORM_ID = "i000000000000000000000001"
 _FLOW_CHANGES = frozenset({"capacity", "description", "filter", "public", "history"})
 _IDENTITY_CHANGES = frozenset(IDENTITY_MEMBERS) - {"id", "name", "creationDate", "creatorId"}
 
+_FOLLOWERS = frozenset({"track", "mqtt_task"})
+"""What drops of a flow can wait for."""
+
 
 class Writing(Reading):
     """The verbs of ``base.Writer`` on one connection; used by one thread only."""
@@ -345,7 +348,7 @@ class Writing(Reading):
         self, object_id: str, before: StoredObject | None, now: StoredObject | None
     ) -> None:
         kind = PREFIXES[object_id[0]]
-        if kind == "track":
+        if kind in _FOLLOWERS:
             self._lines.track_changed(object_id, before, now)
         self._kinds_in_job.add(kind)
 

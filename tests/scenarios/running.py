@@ -24,6 +24,7 @@ def run(scenario: Scenario, folder: Path) -> Answered:
         AssertionError: the answer or an effect is another than stated.
     """
     with visiting(folder) as (nora, bob):
+        nora.app.router.close()  # what Tracks do after the answer is another matter: test_router.py
         visitors = {"nora": nora, "bob": bob}
         names = _prepared(scenario, visitors)
         file = folder / "flowkit.sqlite"

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import orjson
@@ -49,8 +50,8 @@ from flowkit.server.routes import Match, methods_at, resolve
 from flowkit.server.scripting import Scripting
 from flowkit.server.settings import Settings
 from flowkit.server.stopping import stop_within
-from flowkit.server.store.base import Reader, Store, Writer
-from flowkit.server.tasks import api, rss
+from flowkit.server.store.base import Reader, Store, StoredObject, Writer
+from flowkit.server.tasks import api, mqtt, rss
 from flowkit.server.tasks.schedule import Scheduler
 
 __all__ = ["App"]
@@ -141,12 +142,22 @@ class App:
                 "api_task": partial(api.bring, pool=self.scripts.pool, allow_hosts=allow_hosts),
                 "rss_task": partial(rss.bring, allow_hosts=allow_hosts),
             },
+            connect=self._connection if find_spec("paho") is not None else None,
             clock_ms=self._clock_ms,
             places=self._places,
             metrics=self.metrics,
         )
         scheduler.start()
         return scheduler
+
+    def _connection(self, task: StoredObject) -> mqtt.Connection:
+        return mqtt.Connection(
+            task,
+            self.store,
+            clock_ms=self._clock_ms,
+            allow_hosts=self.settings.allow_hosts,
+            places=self._places,
+        )
 
     def handle(self, request: Request) -> Response:
         """Answer *request*; whatever is wrong with it or with us becomes an envelope."""

@@ -18,7 +18,7 @@ import queue
 import random
 import secrets
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from flowkit import limits
 from flowkit.errors import ServerError
@@ -35,10 +35,29 @@ _log = logging.getLogger(__name__)
 KINDS = ("api_task", "rss_task")
 """The resources that run by the clock."""
 
+STANDING = "mqtt_task"
+"""The resource that stays connected."""
+
 LEASE = "tasks"
 
 Bring = Callable[[StoredObject], Brought]
 """Runs a task without storing anything; never raises for what goes wrong elsewhere."""
+
+
+class Standing(Protocol):
+    """A connection that is kept up for a task."""
+
+    task: StoredObject
+
+    def wake(self) -> None:
+        """There may be new drops to publish."""
+
+    def close(self) -> None:
+        """Disconnect."""
+
+
+Connect = Callable[[StoredObject], Standing]
+"""Begins a connection; never waits."""
 
 
 class LeaseLost(Exception):
@@ -51,6 +70,7 @@ class Scheduler:
     Args:
         store: where tasks are and drops go.
         bring: by kind, how a task is run.
+        connect: begins a standing connection; None: there are none here.
         clock_ms: now, in milliseconds since 1970-01-01 UTC.
         places: the table of postal codes.
         metrics: counts the runs.
@@ -63,6 +83,7 @@ class Scheduler:
         store: Store,
         bring: Mapping[str, Bring],
         *,
+        connect: Connect | None = None,
         clock_ms: Callable[[], int],
         places: Places | None = None,
         metrics: Metrics | None = None,
@@ -71,6 +92,8 @@ class Scheduler:
     ) -> None:
         self._store = store
         self._bring = bring
+        self._connect = connect
+        self._standing: dict[str, Standing] = {}
         self._clock_ms = clock_ms
         self._places = places
         self._metrics = metrics or Metrics()
@@ -108,11 +131,18 @@ class Scheduler:
         if was_started:
             self._release()
 
+    def is_connected(self, task_id: str) -> bool:
+        """Whether a connection is kept up for that task."""
+        return task_id in self._standing
+
     # The clock
 
     def _told(self, commit: Commit) -> None:
         """On the writer's thread: leave word, and do not wait."""
-        if commit.kinds.intersection(KINDS):
+        for standing in list(self._standing.values()):
+            if standing.task.doc.get("source") in commit.sources:
+                standing.wake()
+        if commit.kinds.intersection((*KINDS, STANDING)):
             self._wake()
 
     def _wake(self) -> None:
@@ -135,6 +165,7 @@ class Scheduler:
                 except queue.Empty:
                     continue
         finally:
+            self._keep([])
             self._ended.put(None)
 
     def _looked(self) -> float | None:
@@ -142,12 +173,16 @@ class Scheduler:
         try:
             tasks = self._store.read(_tasks)
             if not tasks:
+                self._keep([])
                 return None
             if not self._store.write(self._take_lease):
+                self._keep([])
                 return limits.lease_duration_s / 3
         except ServerError as error:
             _log.error("the tasks have to wait: %s", error)
             return limits.lease_duration_s / 3
+        self._keep([task for task in tasks if task.kind == STANDING])
+        tasks = [task for task in tasks if task.kind != STANDING]
         now = self._clock_ms()
         for task in tasks:
             if task.doc.get("nextRun", 0) <= now:
@@ -155,6 +190,18 @@ class Scheduler:
         coming = [task.doc.get("nextRun", 0) - now for task in tasks]
         later_s: list[float] = [each / 1000 for each in coming if each > 0]
         return min([limits.lease_duration_s / 3, *later_s])
+
+    def _keep(self, tasks: list[StoredObject]) -> None:
+        """Have a connection for each of *tasks* as it is now, and no other."""
+        wanted = {task.id: task for task in tasks} if self._connect is not None else {}
+        for task_id, standing in list(self._standing.items()):
+            task = wanted.get(task_id)
+            if task is None or _definition(task) != _definition(standing.task):
+                standing.close()
+                del self._standing[task_id]
+        for task_id, task in wanted.items():
+            if task_id not in self._standing and self._connect is not None:
+                self._standing[task_id] = self._connect(task)
 
     def _take_lease(self, writer: Writer) -> bool:
         return writer.take_lease(LEASE, self._holder, int(limits.lease_duration_s * 1000))
@@ -229,5 +276,11 @@ class Scheduler:
 
 def _tasks(reader: Reader) -> list[StoredObject]:
     """The tasks that are not disabled."""
-    found = [one for kind in KINDS for one in reader.objects(kind)]
+    found = [one for kind in (*KINDS, STANDING) for one in reader.objects(kind)]
     return [task for task in found if not task.doc.get("disabled")]
+
+
+def _definition(task: StoredObject) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a connection is made of: everything but what the server notes about it."""
+    noted = {"status", "lastEditDate", "lastEditorId"}
+    return {name: value for name, value in task.doc.items() if name not in noted}, task.state

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from tests.server.tasks.waiting import ran
 
 pytest.importorskip("feedparser", reason="tasks need the extra: pip install 'flowkit[tasks]'")

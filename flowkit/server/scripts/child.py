@@ -3,7 +3,8 @@
 It imports nothing of the server and is started anew, never forked. Each run has a JavaScript
 context of its own, so nothing of one script is left for the next. It ends when its parent closes
 the pipe. Time is the parent's business: QuickJS cannot call out while it watches the clock, so a
-script that takes too long dies with its process.
+script that takes too long dies with its process. Where the parent was killed, the alarm that is
+set for each run ends what would run for ever.
 
 A frame is four bytes of length and a JSON text. Down: ``{"do", "source", "argument", …}``; up:
 ``{"call", "args"}`` as often as the script calls, each answered by a frame, and in the end
@@ -17,6 +18,7 @@ from __future__ import annotations
 import json
 import re
 import resource
+import signal
 import struct
 import sys
 from pathlib import Path
@@ -28,6 +30,10 @@ ADDRESS_SPACE_BYTES = 1 << 30
 """A second bound, on the whole process, behind that of QuickJS on the script."""
 
 STACK_BYTES = 1 << 20
+
+ALARM_AFTER_S = 1.0
+"""Seconds after the end of a run's time at which the process dies, if nobody has ended it."""
+
 _HEADER = struct.Struct(">I")
 _PLACE = re.compile(r"<input>:(\d+)")
 _END = re.compile(r"[;\s]+\Z")
@@ -173,7 +179,9 @@ def main(lodash_path: str) -> None:
     frames = Frames(sys.stdin.buffer, sys.stdout.buffer)
     texts = Texts(lodash_path)
     while (order := frames.get()) is not None:
+        signal.setitimer(signal.ITIMER_REAL, order["time_s"] + ALARM_AFTER_S)
         frames.put(_Run(frames, order, texts).answer(order))
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 if __name__ == "__main__":

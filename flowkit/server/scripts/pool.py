@@ -211,6 +211,7 @@ class ScriptPool:
                 **order,
                 "source": script.source,
                 "memory_bytes": self._memory_bytes,
+                "time_s": self._time_s,
                 "answer_bytes": limits.body_array_bytes_max,
             }
         )

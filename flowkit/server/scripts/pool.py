@@ -12,9 +12,11 @@ Source: protocol 6.2 to 6.4 (function, environment, library), 7.1 (tasks).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
+import queue
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -271,19 +273,14 @@ class ScriptPool:
 
     def _kill_late(self) -> None:
         """Kill children whose time is up; asleep while none is busy."""
-        while self._watch.get() is not None:
-            while True:
-                with self._lock:
-                    busy = list(self._busy)
-                if not busy:
-                    break
-                for child in busy:
-                    child.kill_if_late()
-                try:
-                    if self._watch.get(timeout=_WATCH_S) is None:
-                        return
-                except Exception:  # noqa: BLE001, S112 - the queue's Empty has no public name there
-                    continue
+        word: object = True
+        while word is not None:
+            with self._lock:
+                busy = list(self._busy)
+            for child in busy:
+                child.kill_if_late()
+            with contextlib.suppress(queue.Empty):
+                word = self._watch.get(timeout=_WATCH_S if busy else None)
 
 
 class _Child:

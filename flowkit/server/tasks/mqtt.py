@@ -187,23 +187,27 @@ class Connection:
         self._has_news = True
         try:
             while not self._is_closing:
-                result = client.loop(loop_s)
-                while not result and 0 < len(self._arrived) < limits.track_batch_deliveries_max:
-                    before = len(self._arrived)
-                    result = client.loop(0)
-                    if len(self._arrived) == before:
-                        break
+                result = self._heard(client, loop_s)
                 self._store_arrived(client)
                 if self._is_up and self._has_news and self.task.doc.get("source"):
                     self._publish(client)
                 self._report_if_due()
                 if result:
-                    raise ConnectionError(f"the connection was lost (code {int(result)})")
+                    raise ConnectionError(f"the connection was lost (code {result})")
         finally:
             self._counted.disconnections += self._is_up
             self._is_up = False
             client.disconnect()
             client.loop(0)
+
+    def _heard(self, client: Any, loop_s: float) -> int:
+        """Let the client read and write; several messages that are there come together."""
+        result = client.loop(loop_s)
+        before = 0
+        while not result and before < len(self._arrived) < limits.track_batch_deliveries_max:
+            before = len(self._arrived)
+            result = client.loop(0)
+        return int(result)
 
     def _on_connect(
         self, client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any

@@ -13,6 +13,7 @@ Source: protocol 7.5 (scheduling), 1.12 (tasks).
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import random
@@ -158,15 +159,15 @@ class Scheduler:
     def _loop(self) -> None:
         try:
             while not self._is_closing:
-                wait_s = self._looked()
-                try:
-                    if self._wakes.get(timeout=wait_s) is None:
-                        break
-                except queue.Empty:
-                    continue
+                self._pause(self._looked())
         finally:
             self._keep([])
             self._ended.put(None)
+
+    def _pause(self, wait_s: float | None) -> None:
+        """Until somebody wakes the thread, at most *wait_s* seconds."""
+        with contextlib.suppress(queue.Empty):
+            self._wakes.get(timeout=wait_s)
 
     def _looked(self) -> float | None:
         """Begin what is due; seconds until there is something to do again, None for never."""
@@ -229,19 +230,22 @@ class Scheduler:
     def _work(self) -> None:
         try:
             while (task := self._jobs.get()) is not None and not self._is_closing:
-                try:
-                    self._run(task)
-                except LeaseLost:
-                    _log.warning("task %s: another server runs the tasks by now", task.id)
-                except ServerError as error:
-                    _log.error("task %s could not store its run: %s", task.id, error)
-                except Exception:  # noqa: BLE001 - a fault of ours must not end the thread
-                    _log.exception("task %s failed", task.id)
-                finally:
-                    with self._lock:
-                        self._running.discard(task.id)
+                self._worked(task)
         finally:
             self._ended.put(None)
+
+    def _worked(self, task: StoredObject) -> None:
+        try:
+            self._run(task)
+        except LeaseLost:
+            _log.warning("task %s: another server runs the tasks by now", task.id)
+        except ServerError as error:
+            _log.error("task %s could not store its run: %s", task.id, error)
+        except Exception:  # noqa: BLE001 - a fault of ours must not end the thread
+            _log.exception("task %s failed", task.id)
+        finally:
+            with self._lock:
+                self._running.discard(task.id)
 
     def _run(self, task: StoredObject) -> None:
         started = self._clock_ms()

@@ -1,6 +1,6 @@
 """Scenarios: what the server does, stated completely; see ``scenario.py``."""
 
-from tests.scenarios import counts, credentials, drops, flows, identities, tracks
+from tests.scenarios import counts, credentials, devices, drops, flows, identities, tracks
 
 ALL = (
     *flows.TABLE,
@@ -9,5 +9,7 @@ ALL = (
     *credentials.TABLE,
     *counts.TABLE,
     *tracks.TABLE,
+    *devices.DEVICES,
+    *devices.TASKS,
 )
 """Every scenario."""

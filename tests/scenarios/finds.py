@@ -78,6 +78,8 @@ class Sample:
         change: a change, and the members shown afterwards that differ from ``shown``.
         member: one member of the change.
         references: what ``refs`` shows beside the creator.
+        second_references: what it shows of the second.
+        sort: a member that only the first has.
         made, changed, removed: effects beside the object itself and the inbox.
         inbox: how the inbox calls its kind; None: it is not announced.
         edits: members that an edit changes beside those of ``change``.
@@ -95,6 +97,8 @@ class Sample:
     changed_shown: Mapping[str, Any] = field(default_factory=dict)
     member: str = "description"
     references: Mapping[str, Any] = field(default_factory=dict)
+    second_references: Mapping[str, Any] = field(default_factory=dict)
+    sort: str = "description"
     made: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
@@ -128,9 +132,15 @@ def crud(sample: Sample) -> Iterator[Scenario]:
     shown = sample.doc("first", sample.shown)
     newer = sample.doc("second", sample.second_shown)
     references = {"<nora>": ANYTHING, **sample.references}
+    all_references = {**references, **sample.second_references}
     find = Scenario(name="", given=given, method="GET", target=f"/{route}")
     yield from finds(
-        f"{kind}s", find, [newer, shown], passing=(sample.passing, [shown]), references=references
+        f"{kind}s",
+        find,
+        [newer, shown],
+        passing=(sample.passing, [shown]),
+        references=all_references,
+        sort=sample.sort,
     )
     one = f"/{route}/<first>"
     read = Scenario(name=f"a {kind} is read", given=given, method="GET", target=one, answer=shown)
@@ -143,7 +153,10 @@ def crud(sample: Sample) -> Iterator[Scenario]:
         answer={"<first>": shown, "<second>": newer},
     )
     some = {"<first>": only(shown, "creationDate"), "<second>": only(newer, "creationDate")}
-    for base, part in ((read, only(shown, "creationDate")), (many, some)):
+    for base, part, told in (
+        (read, only(shown, "creationDate"), references),
+        (many, some, all_references),
+    ):
         yield base
         yield replace(
             base, name=f"{base.name}: in part", params={"only": "creationDate"}, answer=part
@@ -152,7 +165,7 @@ def crud(sample: Sample) -> Iterator[Scenario]:
             base,
             name=f"{base.name}: with what it refers to",
             params={"refs": "1"},
-            references=references,
+            references=told,
         )
         yield replace(base, name=f"{base.name}: indented", params={"pretty": "1"}, is_indented=True)
     yield from _writes(sample, given, shown)
@@ -168,7 +181,7 @@ def _writes(sample: Sample, given: tuple[Given, ...], shown: dict[str, Any]) -> 
         target=f"/{route}",
         body=dict(sample.body),
         status=201,
-        answer={**sample.doc("new", sample.shown), "creationDate": "<now>"},
+        answer={**sample.doc("new", _renamed(sample.shown)), "creationDate": "<now>"},
         effects=(
             f"{_noun(sample)} made: <new>",
             *(line.replace("<first", "<new") for line in sample.made),
@@ -232,6 +245,14 @@ def _writes(sample: Sample, given: tuple[Given, ...], shown: dict[str, Any]) -> 
         answer={"<first>": after},
     )
     yield from _plain_and_indented(changed, member, many)
+
+
+def _renamed(shown: Mapping[str, Any]) -> dict[str, Any]:
+    """What is shown of the first object, as it is shown of a new one."""
+    return {
+        name: value.replace("<first.", "<new.") if isinstance(value, str) else value
+        for name, value in shown.items()
+    }
 
 
 def _plain_and_indented(*scenarios: Scenario) -> Iterator[Scenario]:

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from flowkit.protocol.envelope import CREATED, PROCESSED
+from flowkit.protocol.resources import is_id
 from tests.scenarios.scenario import Scenario, filled, matched
 from tests.scenarios.snapshot import differences, snapshot
 from tests.server.visitor import Answered, Visitor, visiting
@@ -106,13 +107,15 @@ def _settle(visitor: Visitor) -> None:
 
 def _with_notifications(effects: Sequence[str]) -> list[str]:
     """The effects, and for each notification that it is counted as the drop that it is."""
-    accounts = [line.split()[2].rstrip(":") for line in effects if line.startswith("inbox of ")]
+    accounts = Counter(
+        line.split()[2].rstrip(":") for line in effects if line.startswith("inbox of ")
+    )
     counts = [
         line
-        for account in accounts
+        for account, times in accounts.items()
         for line in (
-            f"flowDropAdded of the inbox of {account} +1",
-            f"dropCreatedBy of <{account}> +1",
+            f"flowDropAdded of the inbox of {account} +{times}",
+            f"dropCreatedBy of <{account}> +{times}",
         )
     ]
     return [*effects, *counts]
@@ -125,8 +128,13 @@ def _in_names(line: str, names: dict[str, Any]) -> str:
     return line
 
 
+def _is_told(name: str, value: Any) -> bool:
+    """Whether a name stands for a thing: an object, or one that a member of an object names."""
+    return "." not in name or is_id(value)
+
+
 def _namer(names: dict[str, Any]) -> Any:
-    known = {str(value): name for name, value in reversed(names.items()) if "." not in name}
+    known = {str(value): name for name, value in reversed(names.items()) if _is_told(name, value)}
 
     def called(found: Any) -> str:
         if found is None:

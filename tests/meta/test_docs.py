@@ -103,7 +103,7 @@ def test_every_route_is_in_the_protocol_reference_and_nothing_else():
     pytest.importorskip("apsw", reason="needs the extra: pip install 'flowkit[server]'")
     from flowkit.server.routes import ROUTES
 
-    told = re.findall(r"^   \* - ``([A-Z]+ /[\w/<>]+)``$", page("protocol"), re.MULTILINE)
+    told = re.findall(r"^   \* - ``([A-Z]+ /[\w/<>-]+)``$", page("protocol"), re.MULTILINE)
     routes = [
         f"{route.method} /{route.pattern}".translate({123: "<", 125: ">"}) for route in ROUTES
     ]

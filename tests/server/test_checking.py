@@ -17,7 +17,7 @@ KINDS = [
     (
         "api_task",
         {"js": "x", "destination": "/a/b", "periodicity": 5},
-        ["periodicity: must be at least 60000"],
+        ["periodicity: must be between 60000 and"],
     ),
     ("api_task", {"js": "x", "destination": "/a/b", "displayName": "x" * 2049}, ["displayName: "]),
     ("token", {"paths": []}, ["paths: must be an object of paths"]),

@@ -253,7 +253,7 @@ def _body(answer: Any, until: float, bytes_max: int) -> bytes:
     """The body, piece by piece, so that neither size nor time gets out of hand."""
     parts: list[bytes] = []
     size = 0
-    for part in answer.stream(_PIECE_BYTES, decode_content=True):
+    while part := answer.read1(_PIECE_BYTES, decode_content=True):  # what is there, at once
         parts.append(part)
         size += len(part)
         if size > bytes_max:

@@ -209,7 +209,7 @@ store_batch_time_s = 0.05
 """Seconds after which a commit takes no further writes, so that the first need not wait long."""
 
 store_later_s = 0.5
-"""Seconds that a count of the statistics may wait for a write to go with; then it is committed alone.
+"""Seconds that a count of the statistics may wait for a write to go with; then it goes alone.
 """
 
 store_flows_cached = 10_000
@@ -283,7 +283,7 @@ track_destinations_max = 100
 """Most destinations of one Track."""
 
 track_hops_max = 16
-"""Tracks that a Drop may come through; then it is stored and runs no further ones (protocol 6.5)."""
+"""Tracks that a Drop may come through; then it is stored and runs no more (protocol 6.5)."""
 
 track_batch_deliveries_max = 200
 """Most Drops that one Track takes in one commit; the writer is nobody else's meanwhile."""
@@ -298,7 +298,7 @@ track_batch_bytes_max = 8 * 1024 * 1024
 """Bytes of waiting Drops that are taken for one run of a Track; at least one Drop is taken."""
 
 track_backlog_max = 100_000
-"""Most Drops that wait for the Tracks of one Flow; beyond it the oldest are skipped, and counted."""
+"""Most Drops that wait for the Tracks of a Flow; beyond it the oldest are skipped, and counted."""
 
 track_outputs_max = 1_000
 """Most Drops that one run of a script may return."""
@@ -313,7 +313,7 @@ script_chars_max = 262_144
 """Longest script."""
 
 script_processes_max = 4
-"""Child processes that run scripts side by side; a hung script occupies one until its time is up."""
+"""Child processes that run scripts side by side; a hung one occupies one until its time is up."""
 
 backtest_time_s = 20.0
 """Seconds that one backtest may run; what it has until then is its answer."""

@@ -21,7 +21,9 @@ def folder(tmp_path):
     folder = tmp_path / "data"
     store = open_store(folder, synchronous="OFF")
     store.write(lambda w: w.create_account("nora", b"secret of nora"))
-    flow = store.write(lambda w: w.create_flow({"path": "/nora/a", "capacity": 100_000}, creator="i1"))
+    flow = store.write(
+        lambda w: w.create_flow({"path": "/nora/a", "capacity": 100_000}, creator="i1")
+    )
     for n in range(100):
         put(store, flow, n)
     store.close()

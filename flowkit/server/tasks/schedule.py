@@ -117,8 +117,13 @@ class Scheduler:
             self._wake()
 
     def close(self) -> None:
-        """Begin no further runs and wait for those under way; give the lease back."""
+        """Begin no further runs and wait for those under way; give the lease back.
+
+        May be called twice.
+        """
         with self._lock:
+            if self._is_closing:
+                return
             self._is_closing = True
             was_started, self._is_started = self._is_started, True
             workers = self._workers
@@ -249,6 +254,10 @@ class Scheduler:
 
     def _run(self, task: StoredObject) -> None:
         started = self._clock_ms()
+        now = self._store.read(lambda reader: reader.object(task.kind, task.id))
+        if now is None or now.doc.get("disabled") or now.doc.get("nextRun", 0) > started:
+            return  # it ran, or was changed, since it was looked at
+        task = now
         brought = self._brought(task)
         run = Run(task, brought, started, self._clock_ms(), self._next(task, started), self._places)
 

@@ -51,6 +51,7 @@ __all__ = [
     "modulo_is",
     "near",
     "place_in",
+    "rank",
     "resolve",
     "same",
     "some_string",
@@ -213,6 +214,20 @@ def any_equal(found: Any, literal: Any) -> bool:
 def any_ordered(found: Any, op: str, literal: Any) -> bool:
     """``m < literal`` and the like: some candidate of the literal's kind is in that order."""
     return any(_in_order(entry, op, literal) for entry in candidates(found))
+
+
+def rank(value: Any) -> tuple[Any, ...]:
+    """What *value* is ordered by when sorting (protocol 3.6): numbers, strings, false, true, others.
+
+    Empty for null and absent, which come last in both directions; all others are alike.
+    """
+    if value is None or value is ABSENT:
+        return ()
+    if isinstance(value, bool):
+        return (3 if value else 2, 0)
+    if isinstance(value, int | float):
+        return (0, value)
+    return (1, value) if isinstance(value, str) else (4, 0)
 
 
 def members_equal(one: Any, other: Any) -> bool:

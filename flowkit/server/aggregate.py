@@ -329,13 +329,7 @@ def _sorted(rows: list[dict[str, Any]], sort: Sort) -> list[dict[str, Any]]:
 
 
 def _rank(value: Any) -> tuple[Any, ...]:
-    """What a value is ordered by (3.6); empty for null and absent, which come last."""
-    if value is None:
-        return ()
-    if isinstance(value, bool):
-        return (3 if value else 2, 0)
-    if isinstance(value, int | float):
-        return (0, value)
-    if isinstance(value, str):
-        return (1, value)
-    return (4, orjson.dumps(value, option=orjson.OPT_SORT_KEYS))
+    """What a value is ordered by; maps and lists by their text, since they have no id."""
+    if isinstance(value, dict | list):
+        return (4, orjson.dumps(value, option=orjson.OPT_SORT_KEYS))
+    return meaning.rank(value)

@@ -46,7 +46,7 @@ def look(
     asked = predicate(query.filter, resource)
     found = [doc for doc in docs if asked(doc, now_ms, places, None, search)]
     path = meaning.resolve(query.sort_path, resource)
-    keyed = [(_rank(_at(doc, path)), str(doc["id"]), doc) for doc in found]
+    keyed = [(meaning.rank(_at(doc, path)), str(doc["id"]), doc) for doc in found]
     down = query.order == "desc"
     present = sorted((one for one in keyed if one[0]), key=lambda one: one[:2], reverse=down)
     absent = sorted((one for one in keyed if not one[0]), key=lambda one: one[1], reverse=down)
@@ -72,14 +72,3 @@ def _at(doc: Any, path: Path) -> Any:
         else:
             return None
     return doc
-
-
-def _rank(value: Any) -> tuple[Any, ...]:
-    """What *value* is ordered by; empty for what comes last."""
-    if value is None:
-        return ()
-    if isinstance(value, bool):
-        return (3 if value else 2, 0)
-    if isinstance(value, int | float):
-        return (0, value)
-    return (1, value) if isinstance(value, str) else (4, 0)

@@ -39,7 +39,7 @@ INSIDES = re.compile(r"Traceback|NoneType|object at 0x|Error\(|<class|apsw|sqlit
 def ground(tmp_path_factory):
     """A platform, a flow that must lose nothing, and objects for the garbage to meet."""
     folder = tmp_path_factory.mktemp("fuzz")
-    with visiting(folder / "data") as (nora, bob):
+    with visiting(folder / "data", run_tasks=False) as (nora, bob):
         keeper = Visitor(
             nora.app, nora.clock, "keeper", ensure_account(nora.app.store, "keeper")[1]
         )

@@ -217,7 +217,7 @@ def any_ordered(found: Any, op: str, literal: Any) -> bool:
 
 
 def rank(value: Any) -> tuple[Any, ...]:
-    """What *value* is ordered by when sorting (protocol 3.6): numbers, strings, false, true, others.
+    """What *value* is ordered by (protocol 3.6): numbers, strings, false, true, everything else.
 
     Empty for null and absent, which come last in both directions; all others are alike.
     """

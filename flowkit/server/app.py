@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.util import find_spec
 from typing import Any
 
 import orjson
@@ -142,7 +141,7 @@ class App:
                 "api_task": partial(api.bring, pool=self.scripts.pool, allow_hosts=allow_hosts),
                 "rss_task": partial(rss.bring, allow_hosts=allow_hosts),
             },
-            connect=self._connection if find_spec("paho") is not None else None,
+            connect=self._connection,
             clock_ms=self._clock_ms,
             places=self._places,
             metrics=self.metrics,

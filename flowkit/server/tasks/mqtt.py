@@ -35,6 +35,8 @@ __all__ = ["Connection", "drop_of"]
 
 _log = logging.getLogger(__name__)
 
+NOT_ENABLED = "MQTT is not enabled on this server (pip install 'flowkit[tasks]')"
+
 _TLS = frozenset({"mqtts", "ssl"})
 _KEEP_ALIVE_S = 30
 _LOOP_IN_S, _LOOP_OUT_S = 1.0, 0.1
@@ -149,8 +151,11 @@ class Connection:
 
     def _connected(self) -> Any:
         """A client whose connection was begun, to an address that was checked."""
-        import paho.mqtt.client as paho
-        from paho.mqtt.enums import CallbackAPIVersion
+        try:
+            import paho.mqtt.client as paho
+            from paho.mqtt.enums import CallbackAPIVersion
+        except ModuleNotFoundError:
+            raise OutgoingError(NOT_ENABLED) from None
 
         doc = self.task.doc
         target = urlsplit(doc["uri"])

@@ -21,6 +21,7 @@ from flowkit.server.tasks.runs import Brought
 
 __all__ = ["bring"]
 
+NOT_ENABLED = "RSS is not enabled on this server (pip install 'flowkit[tasks]')"
 NO_FEED = "the answer cannot be read as a feed"
 
 
@@ -50,8 +51,10 @@ def bring(task: StoredObject, *, allow_hosts: str) -> Brought:
 
 def _new(fetched: Fetched, state: Mapping[str, Any]) -> Brought:
     """What a feed shows that has not been seen."""
-    import feedparser
-
+    try:
+        import feedparser
+    except ModuleNotFoundError:
+        return Brought("ERROR", error=NOT_ENABLED)
     if not fetched.body.strip():
         return Brought("ERROR", error=NO_FEED)
     feed = feedparser.parse(fetched.body, response_headers={"content-type": _type(fetched)})

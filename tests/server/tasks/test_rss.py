@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from tests.server.tasks.waiting import ran
@@ -100,3 +102,12 @@ def test_what_is_no_feed_is_an_error_in_the_report(nora, task, elsewhere, status
     assert again(nora, task, 2)["status"] == "ERROR"
     assert nora.drops({"id": task["reportFlowId"]})[-1]["elems"]["error"] == said
     assert len(nora.drops(sink(nora))) == 2
+
+
+def test_without_the_extra_a_run_says_what_is_missing(nora, task, elsewhere, monkeypatch):
+    """In its report, with the way out."""
+    monkeypatch.setitem(sys.modules, "feedparser", None)
+
+    assert again(nora, task, 2)["status"] == "ERROR"
+    report = nora.drops({"id": task["reportFlowId"]})[-1]["elems"]
+    assert report["error"] == "RSS is not enabled on this server (pip install 'flowkit[tasks]')"

@@ -368,3 +368,61 @@ inbox_capacity = 1_000
 
 reports_capacity = 1_000
 """Reports that the flow of a task keeps (protocol 1.13)."""
+
+session_unused_s = 60.0
+"""Seconds that a session waits for its first connection (protocol 9.1)."""
+
+session_idle_s = 90.0
+"""Seconds without any frame from a client after which the server closes with 1001 (protocol 9.5)."""
+
+session_ping_s = 30.0
+"""Seconds between two pings of the server (protocol 9.5)."""
+
+session_resume_s = 30.0
+"""Seconds that a session outlives its connection, for clients that come back to it (protocol 9.1).
+flowkit's own makes a new session and resumes from its places."""
+
+heartbeat_s = 20.0
+"""Seconds between two heartbeats of the client (protocol 9.5)."""
+
+silence_s = 60.0
+"""Seconds in which a client must hear something, a pong included, or it connects anew (9.5)."""
+
+sessions_max = 8_192
+"""Most sessions of a server at once; further ones are refused with 503 until some have ended."""
+
+subscriptions_max = 1_000
+"""Most subscriptions of one session; each is looked at for every change of its flow."""
+
+frame_bytes_max = 1024 * 1024
+"""Largest message that a client may send over a socket (protocol 9.6); more closes it with 1009."""
+
+commands_at_once_max = 16
+"""Commands of one connection that are worked on side by side; the next one is read after that."""
+
+push_queue_messages_max = 1_000
+"""Messages that wait for one slow connection before its readers' ``slow`` decides (positions 8)."""
+
+push_queue_bytes_max = 4 * 1024 * 1024
+"""The same in bytes. The largest drop fits in, whatever waits before it is bounded by this."""
+
+push_stall_s = 60.0
+"""Seconds in which a socket must take anything of what waits for it, or it is closed."""
+
+replay_page_changes_max = 1_000
+"""Most changes, or rows of a snapshot, that one transaction of a replay reads."""
+
+progress_changes_max = 1_000
+"""Changes that did not match after which a reader is told its position (positions 5.5)."""
+
+progress_s = 10.0
+"""Seconds after which it is told, if any change went by that did not match (positions 5.5)."""
+
+snapshot_bytes_max = 64 * 1024 * 1024
+"""Most bytes of a snapshot that is read in one transaction, after two attempts by pages failed."""
+
+commit_changes_max = 20_000
+"""Most changes of one commit that are handed to subscribers at once; beyond, each reads the store."""
+
+recheck_s = 0.25
+"""Seconds between two looks at credentials that may have expired; a revoked one is seen at once."""

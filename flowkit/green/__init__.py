@@ -13,6 +13,7 @@ No other room of flowkit imports gevent (``server/http.py`` does, for the socket
 
 from flowkit.green import sockets
 from flowkit.green.cells import Cell
+from flowkit.green.loop import Loop, Signal
 from flowkit.green.native import (
     NativeLocal,
     NativeLock,
@@ -30,9 +31,11 @@ from flowkit.green.tasks import Task, in_thread, spawn, within
 __all__ = [
     "Cell",
     "Deadline",
+    "Loop",
     "NativeLocal",
     "NativeLock",
     "NativeQueue",
+    "Signal",
     "Slots",
     "Task",
     "eventlet_patched",

@@ -28,15 +28,19 @@ from flowkit.green.native import gevent_sockets, patched
 from flowkit.green.slots import Deadline
 
 __all__ = [
+    "adopt",
     "connect",
     "is_late_patched",
     "is_quiet",
     "let_go",
     "native",
     "owner",
+    "pair",
     "run_in",
+    "send_now",
     "shut",
     "tls_context",
+    "wait_writable",
 ]
 
 Verify = bool | str | plain_ssl.SSLContext
@@ -218,3 +222,47 @@ def run_in(hub: Any, function: Callable[..., object], *args: object) -> None:
     """Run a function that does not wait in *hub*, soon; from any thread. A dead hub ignores it."""
     with suppress(AttributeError, ValueError):  # the loop is destroyed, and what it held with it
         hub.loop.run_callback_threadsafe(function, *args)
+
+
+def pair() -> tuple[Any, Any]:
+    """Two connected sockets of this process, each to be given to ``adopt`` of some loop."""
+    return plain_socket.socketpair()
+
+
+def adopt(connected: Any) -> Any:
+    """A gevent socket of the calling loop with the connection of *connected*, which it takes over.
+
+    *connected* may be of any kind and any loop; it is closed without a word to the other side.
+    """
+    below = native(connected)
+    number = _socket.socket.detach(below)
+    return gevent.socket.socket(fileno=number)
+
+
+def send_now(connected: Any, data: bytes | memoryview) -> int:
+    """Hand the kernel as much of *data* as it takes at once; never waits.
+
+    Returns:
+        how many bytes it took, 0 for none at the moment.
+
+    Raises:
+        OSError: the connection has ended.
+    """
+    try:
+        sent: int = connected._sock.send(data, plain_socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return 0
+    return sent
+
+
+def wait_writable(connected: Any, timeout_s: float) -> bool:
+    """Wait until the kernel takes something for *connected*; False if it does not within the time.
+
+    Raises:
+        OSError: the connection has ended.
+    """
+    try:
+        gevent.socket.wait_write(connected.fileno(), timeout=timeout_s, timeout_exc=TimeoutError())
+    except TimeoutError:
+        return False
+    return True

@@ -147,7 +147,8 @@ def _query(said: Mapping[str, Any], faults: list[str]) -> Query:
 
 
 def _reader(said: Mapping[str, Any], asked: Filter, faults: list[str]) -> dict[str, Any]:
-    live = said.get("live", False)
+    live = said.get("live")
+    live = False if live is None else live
     if not isinstance(live, bool):
         faults.append("live: true or false is needed")
         live = False
@@ -191,12 +192,12 @@ def _check_flow(since: str, flow_id: str, faults: list[str]) -> None:
 def _slow(slow: Any, live: bool, faults: list[str]) -> str:
     if slow is None:
         return "disconnect"
-    if slow not in SLOW:
+    if not isinstance(slow, str) or slow not in SLOW:
         faults.append(f"slow: must be one of {', '.join(SLOW)}")
         return "disconnect"
     if slow == ("drop" if live else "squash"):
         faults.append(f"slow: {slow} is for {SLOW[slow]} only")
-    return str(slow)
+    return slow
 
 
 def _changes(changes: Any, live: bool, faults: list[str]) -> tuple[str, ...]:

@@ -212,6 +212,10 @@ class _OwnedStore:
         """As the store's."""
         self._store.count_later(kind, object_id)
 
+    def watch(self, flow_ids: frozenset[str]) -> None:
+        """As the store's."""
+        self._store.watch(flow_ids)
+
     def on_commit(self, told: Callable[[Commit], None]) -> None:
         """As the store's."""
         self._store.on_commit(told)

@@ -373,7 +373,7 @@ session_unused_s = 60.0
 """Seconds that a session waits for its first connection (protocol 9.1)."""
 
 session_idle_s = 90.0
-"""Seconds without any frame from a client after which the server closes with 1001 (protocol 9.5)."""
+"""Seconds without any frame from a client after which the server closes with 1001 (9.5)."""
 
 session_ping_s = 30.0
 """Seconds between two pings of the server (protocol 9.5)."""
@@ -422,7 +422,7 @@ snapshot_bytes_max = 64 * 1024 * 1024
 """Most bytes of a snapshot that is read in one transaction, after two attempts by pages failed."""
 
 commit_changes_max = 20_000
-"""Most changes of one commit that are handed to subscribers at once; beyond, each reads the store."""
+"""Most changes of one commit handed to subscribers at once; beyond, each reads the store."""
 
 recheck_s = 0.25
 """Seconds between two looks at credentials that may have expired; a revoked one is seen at once."""

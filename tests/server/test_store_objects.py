@@ -521,11 +521,14 @@ def test_listeners_hear_of_commits_before_the_writers_are_answered(store, nora, 
         store.write(undone)
 
     none: frozenset[str] = frozenset()
-    assert heard == [
-        Commit(none, frozenset({"flow"})),
-        Commit(none, frozenset({"track"})),
-        Commit(frozenset({"/nora/a"}), none),
+    numbers = [(each.first, each.head) for told in heard for each in told.flows.values()]
+    assert [(told.sources, told.kinds) for told in heard] == [
+        (none, frozenset({"flow"})),
+        (none, frozenset({"track"})),
+        (frozenset({"/nora/a"}), none),
+        (none, none),
     ]
+    assert numbers == [(1, 1), (2, 2)]
     assert "this one always fails" in caplog.text
 
 

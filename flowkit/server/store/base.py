@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Account",
+    "Change",
     "Commit",
     "Delivery",
+    "FlowCommit",
     "Found",
     "Reader",
     "Secret",
@@ -192,16 +194,58 @@ class TrackState:
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """One transition of one drop (``positions`` 1).
+
+    Attributes:
+        seq: its number in the flow.
+        kind: ``create replace update delete evict pass`` (``positions`` 2).
+        at: the server's time of it, in ms since 1970 UTC.
+        new: the state that it began, None for ``delete`` and ``evict``.
+        old: the state that it ended, None for ``create`` and ``pass``, and for a replay that does
+            not hold it any more (not after mark V).
+    """
+
+    seq: int
+    kind: str
+    at: int
+    new: StoredDrop | None
+    old: StoredDrop | None
+
+
+@dataclass(frozen=True, slots=True)
+class FlowCommit:
+    """What one commit did to one flow.
+
+    Attributes:
+        first: the number of its first change here.
+        head: the number of its last one; ``first - 1`` where there was none.
+        changes: all of them, in order; None where nobody watched the flow when they were made, or
+            where they were too many: they stand in the store.
+        is_gone: whether the flow was deleted.
+    """
+
+    first: int
+    head: int
+    changes: tuple[Change, ...] | None = None
+    is_gone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Commit:
     """What one commit changed, for those who act on it.
 
     Attributes:
         sources: paths of flows whose Tracks have new deliveries.
         kinds: resources of which objects were created, changed or deleted.
+        flows: each flow that it changed, by id.
+        epoch: the epoch of the changes.
     """
 
     sources: frozenset[str]
     kinds: frozenset[str]
+    flows: Mapping[str, FlowCommit] = field(default_factory=dict)
+    epoch: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +297,26 @@ class Reader(Protocol):
 
     def drops(self, flow: StoredFlow, drop_ids: Sequence[str]) -> dict[str, StoredDrop]:
         """The live drops of *flow* among those ids."""
+
+    def epochs(self, flow: StoredFlow) -> list[tuple[str, int]]:
+        """Name and first number of each epoch of *flow* that is known, oldest first."""
+
+    def changes(
+        self, flow: StoredFlow, after: int, limit: int, bytes_max: int
+    ) -> tuple[list[Change], bool]:
+        """The held changes of *flow* after that number, in order, and whether they are all.
+
+        At most *limit*, and none more once they hold *bytes_max* bytes. Old states are held of all
+        changes after V; what is not held of the others is left out.
+        """
+
+    def states(
+        self, flow: StoredFlow, at: int, after: int, limit: int
+    ) -> list[tuple[int, StoredDrop]]:
+        """The drops of *flow* as they were at the number *at*, which is V or later.
+
+        Those with a ``seq`` after *after*, in its order, each with it; at most *limit*.
+        """
 
     def find(self, plan: Plan, show: Callable[[Any], Any] | None = None) -> Found:
         """Run a find; raises ``BadRequest`` when it passes its time or size bound.
@@ -429,6 +493,12 @@ class Store(Protocol):
         """Count something that no write goes with; stored with the next commit, within a second.
 
         Never waits.
+        """
+
+    def watch(self, flow_ids: frozenset[str]) -> None:
+        """From now on, hand out the changes of these flows with each commit, and of no others.
+
+        A commit under way may still lack them. Never waits.
         """
 
     def on_commit(self, told: Callable[[Commit], None]) -> None:

@@ -51,6 +51,10 @@ class WriterSession:
         self._writing = Writing(connection, house, self._ids, later)
         self._broken: str | None = None
 
+    def watch(self, flow_ids: frozenset[str]) -> None:
+        """Hand out the changes of these flows from now on; from any thread."""
+        self._writing.news.watched = flow_ids
+
     def on_commit(self, told: Callable[[Commit], None]) -> None:
         """Call *told* after each commit that changed anything it speaks of."""
         self._listeners.append(told)
@@ -103,7 +107,7 @@ class WriterSession:
             ) from error
         self._last_id = self._ids.last
         self._writing.committed(limits.store_flows_cached)
-        if changed.sources or changed.kinds:
+        if changed.sources or changed.kinds or changed.flows:
             self._tell(changed)
 
     def _tell(self, changed: Commit) -> None:

@@ -18,7 +18,8 @@ import apsw
 from flowkit import limits
 from flowkit.errors import BadRequest
 from flowkit.server.ids import Ids
-from flowkit.server.store.base import StoredDrop, StoredFlow, Written
+from flowkit.server.store.base import Change, StoredDrop, StoredFlow, Written
+from flowkit.server.store.news import News
 from flowkit.server.store.reading import House
 from flowkit.server.store.rows import DROP_COLUMNS, checksum, drop_from_row, drop_values
 
@@ -30,6 +31,10 @@ _END = "UPDATE drop_row SET until = ?, ended = ?, ended_at = ? WHERE flow = ? AN
 REMOVE_OLDEST = "DELETE FROM drop_row WHERE flow = ? AND until IS NULL AND born <= ?"
 OLDEST = (
     "SELECT seq, born, bytes FROM drop_row WHERE flow = ? AND until IS NULL ORDER BY born LIMIT ?"
+)
+OLDEST_WHOLE = (
+    f"SELECT seq, born, bytes, {DROP_COLUMNS} FROM drop_row"
+    " WHERE flow = ? AND until IS NULL ORDER BY born LIMIT ?"
 )
 EARLIEST_ENDED = (
     "SELECT until, bytes FROM drop_row WHERE flow = ? AND until IS NOT NULL ORDER BY until"
@@ -108,7 +113,8 @@ class Ledger:
 class Changes:
     """Makes the changes of drops on one connection, inside the writer's transaction."""
 
-    def __init__(self, connection: apsw.Connection, house: House, ids: Ids) -> None:
+    def __init__(self, connection: apsw.Connection, house: House, ids: Ids, news: News) -> None:
+        self._news = news
         self._execute = connection.execute
         self._changed = connection.changes
         self._epoch = house.epoch
@@ -133,6 +139,7 @@ class Changes:
         drop = self._new_drop(flow, members, types, creator, now)
         seq = self._next_seq(flow)
         self._begin(flow, seq, seq, "create", drop)
+        self._tell(flow, "create", now, drop, None)
         return Written("create", drop, None, self._position(flow))
 
     def _new_drop(
@@ -162,6 +169,7 @@ class Changes:
             flow.ended_bytes += values[-1]
         else:
             flow.raise_marks(seq, seq)
+        self._tell(flow, "pass", now, drop, None)
         return Written("pass", drop, None, self._position(flow))
 
     def _replace(
@@ -209,12 +217,15 @@ class Changes:
         now = drop.doc["lastEditDate"]
         number = self._end(flow, row, kind, now)
         self._begin(flow, number, row[1], kind, drop)
+        self._tell(flow, kind, now, drop, old)
         return Written(kind, drop, old, self._position(flow))
 
     def delete(self, flow: Ledger, row: tuple[Any, ...], *, forget: bool) -> Written:
         """End the live drop in *row*; *forget* forgets all its states at once."""
         drop = drop_from_row(row[3:], flow.doc["id"], flow.doc["path"])
-        self._end(flow, row, "delete", self._clock_ms())
+        now = self._clock_ms()
+        self._end(flow, row, "delete", now)
+        self._tell(flow, "delete", now, None, drop)
         if forget:
             # Its earlier states have smaller numbers: the marks are the same with or without.
             self._forget(flow, STATES_OF_DROP, flow.key, drop.doc["id"])
@@ -234,12 +245,19 @@ class Changes:
         Rows that the history would forget in this same transaction are removed without a detour.
         """
         now = self._clock_ms()
+        first = flow.head + 1
         removed = count - min(count, flow.history)
-        oldest: list[Any] = self._execute(OLDEST, (flow.key, count)).fetchall()
+        is_told = self._is_watched(flow) and count <= limits.commit_changes_max
+        which = OLDEST_WHOLE if is_told else OLDEST
+        oldest: list[Any] = self._execute(which, (flow.key, count)).fetchall()
         if removed:
             self._remove_oldest(flow, oldest[:removed])
         for row in oldest[removed:]:
             self._end(flow, row, how, now)
+        if is_told:
+            for seq, row in enumerate(oldest, first):
+                old = drop_from_row(row[3:], flow.doc["id"], flow.doc["path"])
+                self._news.add(flow.doc["id"], Change(seq, how, now, None, old))
 
     def _remove_oldest(self, flow: Ledger, oldest: list[Any]) -> None:
         """End and forget the *oldest* live rows in one statement; each still takes its number."""
@@ -248,6 +266,16 @@ class Changes:
         self._next_seq(flow)
         flow.head += len(oldest) - 1
         flow.raise_marks(max(row[0] for row in oldest), flow.head)
+
+    def _is_watched(self, flow: Ledger) -> bool:
+        return flow.doc["id"] in self._news.watched
+
+    def _tell(
+        self, flow: Ledger, kind: str, at: int, new: StoredDrop | None, old: StoredDrop | None
+    ) -> None:
+        """The newest change of *flow*, for those who watch it."""
+        if self._is_watched(flow):
+            self._news.add(flow.doc["id"], Change(flow.head, kind, at, new, old))
 
     def settle(self, flow: Ledger) -> None:
         """At the end of a transaction: forget what is over the bounds, then drop old epochs."""

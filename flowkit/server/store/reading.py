@@ -18,9 +18,10 @@ from flowkit import limits
 from flowkit.errors import BadRequest, ServerError
 from flowkit.green import monotonic
 from flowkit.protocol.envelope import too_large
-from flowkit.server.store import counts, functions, lines
+from flowkit.server.store import counts, functions, lines, replay
 from flowkit.server.store.base import (
     Account,
+    Change,
     Delivery,
     Found,
     Reader,
@@ -203,6 +204,27 @@ class Reading:
         """``seq``, ``born``, ``bytes`` and ``DROP_COLUMNS`` of a live drop."""
         found = self._one(NEWEST_ROW, key, drop_id)
         return found[1:] if found is not None and found[0] is None else None
+
+    # Changes
+
+    def epochs(self, flow: StoredFlow) -> list[tuple[str, int]]:
+        """Name and first number of each epoch of *flow* that is known, oldest first."""
+        found: list[Any] = self._connection.execute(
+            "SELECT name, first_seq FROM epoch WHERE flow = ? ORDER BY first_seq", (flow.key,)
+        ).fetchall()
+        return found
+
+    def changes(
+        self, flow: StoredFlow, after: int, limit: int, bytes_max: int
+    ) -> tuple[list[Change], bool]:
+        """The held changes of *flow* after that number, in order, and whether they are all."""
+        return replay.changes(self._connection, flow, after, limit, bytes_max)
+
+    def states(
+        self, flow: StoredFlow, at: int, after: int, limit: int
+    ) -> list[tuple[int, StoredDrop]]:
+        """The drops of *flow* as they were at the number *at*, which is V or later."""
+        return replay.states(self._connection, flow, at, after, limit)
 
     # Objects, tracks, statistics
 

@@ -151,6 +151,10 @@ class SqliteStore:
     def _commit_soon(self) -> None:
         self._writer.commit_soon()
 
+    def watch(self, flow_ids: frozenset[str]) -> None:
+        """From now on, hand out the changes of these flows with each commit, and of no others."""
+        self._session.watch(flow_ids)
+
     def on_commit(self, told: Callable[[Commit], None]) -> None:
         """Call *told* after each commit that changed anything it speaks of."""
         self._session.on_commit(told)

@@ -27,6 +27,7 @@ from flowkit.server.store.base import (
 from flowkit.server.store.changes import Changes, Ledger
 from flowkit.server.store.counts import Counting, Later
 from flowkit.server.store.lines import Lines
+from flowkit.server.store.news import News
 from flowkit.server.store.objects import Making
 from flowkit.server.store.reading import House, Reading, Show
 from flowkit.server.store.replays import Replays
@@ -58,7 +59,8 @@ class Writing(Reading):
     def __init__(self, connection: apsw.Connection, house: House, ids: Ids, later: Later) -> None:
         super().__init__(connection, house)
         self._ids = ids
-        self._changes = Changes(connection, house, ids)
+        self.news = News()
+        self._changes = Changes(connection, house, ids, self.news)
         self._ledgers: dict[str, Ledger] = {}
         self._before: dict[str, Ledger | None] = {}
         self._dirty: set[str] = set()
@@ -118,6 +120,7 @@ class Writing(Reading):
         """Keep how a ledger was before this job, and write it out with the commit."""
         if flow_id not in self._before:
             self._before[flow_id] = ledger.copy() if ledger else None
+            self.news.touch(flow_id, ledger.head if ledger else 0)
         self._dirty.add(flow_id)
 
     # Accounts and identities
@@ -147,6 +150,7 @@ class Writing(Reading):
             " VALUES (?, ?, 'master', ?)",
             (secret_hash, account, self._house.clock_ms()),
         )
+        self._kinds_in_job.add("identity")
 
     def delete_account(self, name: str) -> None:
         """Remove an account with everything in its namespace and all that it made."""
@@ -248,6 +252,7 @@ class Writing(Reading):
         del self._ledgers[flow.id]
         self._lines.forget_source(flow.path)
         self._counting.forget(flow.id)
+        self.news.gone(flow.id)
         self._kinds_in_job.add("flow")
 
     # Drops
@@ -403,6 +408,7 @@ class Writing(Reading):
         self._lines.keep_job()
         self._counting.keep_job()
         self._replays.keep_job()
+        self.news.keep_job()
         if self._kinds_in_job:
             self._kinds |= self._kinds_in_job
             self._kinds_in_job.clear()
@@ -412,6 +418,7 @@ class Writing(Reading):
         self._lines.undo_job()
         self._counting.undo_job()
         self._replays.undo_job()
+        self.news.undo_job()
         self._kinds_in_job.clear()
         for flow_id, ledger in self._before.items():
             if ledger is None:
@@ -422,10 +429,20 @@ class Writing(Reading):
 
     def write_out(self, later: Later) -> Commit:
         """Write what is in memory before a commit; what the batch has changed."""
+        heads = {
+            flow_id: ledger.head
+            for flow_id in self._dirty
+            if (ledger := self._ledgers.get(flow_id)) is not None
+        }
         self._write_ledgers()
         self._counting.write_out(later)
         self._replays.sweep()
-        changed = Commit(self._lines.write_out(), frozenset(self._kinds))
+        changed = Commit(
+            self._lines.write_out(),
+            frozenset(self._kinds),
+            self.news.take(heads),
+            self._house.epoch,
+        )
         self._kinds.clear()
         return changed
 
@@ -462,6 +479,7 @@ class Writing(Reading):
         self._before.clear()
         self._dirty.clear()
         self._lines.forget_all()
+        self.news.forget_all()
         self._counting.forget_all(later)
         self._kinds_in_job.clear()
         self._kinds.clear()

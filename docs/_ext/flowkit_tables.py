@@ -3,7 +3,8 @@
 ``.. flowkit-limits::`` lists every bound of ``flowkit/limits.py`` with its reason;
 ``.. flowkit-errors::`` lists every error class with its first sentence, as the tree they form;
 ``.. flowkit-protocol::`` lists every row of the route table with the scenarios that show it and
-each of its parameters; ``.. flowkit-rules::`` lists rules of the protocol with their tests.
+each of its parameters; ``.. flowkit-rules::`` lists rules of the protocol with their tests;
+``.. flowkit-session:: server`` (or ``client``) draws the states of a session, its table below.
 """
 
 import ast
@@ -13,10 +14,12 @@ from pathlib import Path
 
 from docutils import nodes
 from docutils.statemachine import StringList
+from session_diagram import drawing, rows
 from sphinx.util.docutils import SphinxDirective
 
 import flowkit.errors
 import flowkit.limits
+from flowkit.protocol.session import Side
 
 
 def limits():
@@ -143,7 +146,22 @@ class Rules(_Table):
             yield from _cells(section, rule, f"``{test}``" if ".py" in test else test)
 
 
+class Session(_Table):
+    required_arguments = 1
+
+    def lines(self):
+        yield from (".. list-table::", "   :header-rows: 1", "   :widths: 12 16 12 34 26", "")
+        yield from _cells("state", "what happens", "then", "what is done", "brought by time")
+        for row in rows(Side(self.arguments[0])):
+            yield from _cells(*row)
+
+    def run(self):
+        picture = nodes.raw("", drawing(Side(self.arguments[0])), format="html")
+        return [picture, *super().run()]
+
+
 def setup(app):
+    app.add_directive("flowkit-session", Session)
     app.add_directive("flowkit-protocol", Protocol)
     app.add_directive("flowkit-rules", Rules)
     app.add_directive("flowkit-limits", Limits)

@@ -426,3 +426,12 @@ commit_changes_max = 20_000
 
 recheck_s = 0.25
 """Seconds between two looks at credentials that may have expired; a revoked one is seen at once."""
+
+fault_proxy_held_bytes_max = 1024 * 1024
+"""Bytes under way in one direction of a fault proxy's connection: 0.1 s of latency at 10 MB/s."""
+
+fault_proxy_connect_timeout_s = 10.0
+"""Seconds within which the target of a fault proxy must answer, or the connection is reset."""
+
+fault_proxy_log_lines_max = 10_000
+"""Newest lines of a fault proxy's log that are kept."""

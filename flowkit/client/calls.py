@@ -77,6 +77,8 @@ class Call:
         is_find: may be sent as POST with an override when its URL would be too long.
         is_read: changes nothing, whatever its method; needs no request id.
         is_repeatable: False for what must never be sent twice.
+        is_bare: the path stands alone, without version and account, and the API's default
+            parameters do not go with it (protocol 9.1).
         timeout_s: seconds for all attempts together; None: the API's.
     """
 
@@ -87,6 +89,7 @@ class Call:
     is_find: bool = False
     is_read: bool = False
     is_repeatable: bool = True
+    is_bare: bool = False
     timeout_s: float | None = None
 
 
@@ -248,10 +251,14 @@ class Door:
             "x-auth-token": creds.token,
         }
         method = call.method
-        params = wire_params({**self._options.params, **call.params})
+        params = wire_params(
+            call.params if call.is_bare else {**self._options.params, **call.params}
+        )
         body = b"" if call.body is NOTHING else self._encode(call.body)
         headers["x-request-id"] = secrets.token_hex(16)
-        segments = (f"v{self._options.version}", creds.account, *map(_segment, call.segments))
+        segments = tuple(map(_segment, call.segments))
+        if not call.is_bare:
+            segments = (f"v{self._options.version}", creds.account, *segments)
         request = Request(method, segments, params, headers, body)
         if call.is_find and self._is_long(request):
             headers["x-http-method-override"] = "GET"

@@ -26,6 +26,7 @@ from urllib.request import getproxies
 
 from flowkit import limits
 from flowkit._version import __version__
+from flowkit.client import tunnel
 from flowkit.client.pool import SAFE_METHODS, Pools
 from flowkit.client.wire import Wire
 from flowkit.errors import (
@@ -233,6 +234,59 @@ class HttpTransport:
             deadline.left_s()  # the whole call's time is up: say so with its own figure
             raise
         return Wire(connected, f"{self._host}:{self._port}")
+
+    def open_socket(self, deadline: Deadline) -> tuple[Any, str, dict[str, str]]:
+        """A connection for a WebSocket, by the way that requests take.
+
+        To be called in an event loop (``green.Loop``), whose socket it is.
+
+        Returns:
+            the connected socket, with TLS if requests have it; what stands before every path of
+            this server; the headers of its handshake.
+
+        Raises:
+            ConnectError: no connection.
+            DeadlineExceeded: not in time.
+            SettingsError: certificates or a proxy that cannot be used.
+            UsageError: the transport is closed.
+        """
+        if self._pools.closed:
+            raise _closed()
+        way = self._way()
+        left_s = deadline.left_s()
+        connect_s = self._connect_timeout_s if left_s is None else left_s
+        limit = Deadline(min(connect_s, self._connect_timeout_s), "connecting")
+        return tunnel.open_by(way, limit), self._prefix, dict(way.headers)
+
+    def _way(self) -> tunnel.Way:
+        """How a WebSocket comes to the server: as requests do."""
+        if self._session is not None and self._takes_users_session():
+            tls, proxy, headers = tunnel.of_session(self._session, self.base_url + "/")
+            return tunnel.Way(self._host, self._port, tls, proxy, {**self._fixed, **headers})
+        proxy = None
+        if self._proxies:
+            from requests.utils import select_proxy
+
+            proxy = select_proxy(self.base_url, self._proxies)
+        if self._tls_wanted and self._tls is None:
+            self._tls = sockets.tls_context(self._verify)
+        return tunnel.Way(self._host, self._port, self._tls, proxy, self._fixed)
+
+    def _takes_users_session(self) -> bool:
+        from flowkit.client import stock
+
+        return self._untouched is None or stock.fingerprint(self._session) != self._untouched
+
+    def beside(self, base_url: str) -> HttpTransport:
+        """A transport to another server with the settings of this one, its session too."""
+        is_users = self._session is not None and self._untouched is None
+        return HttpTransport(
+            base_url,
+            verify=True if is_users else self._verify,
+            session=self._session if is_users else None,
+            connect_timeout_s=self._connect_timeout_s,
+            connections_max=self._slots.limit,
+        )
 
     def close(self) -> None:
         """Close every connection; requests under way and waiting end with an error.

@@ -24,8 +24,9 @@ import gevent.ssl
 from gevent import monkey
 
 from flowkit.errors import ConnectError, DeadlineExceeded, SettingsError
-from flowkit.green.native import gevent_sockets, patched
+from flowkit.green.native import eventlet_patched, gevent_sockets, monotonic, patched
 from flowkit.green.slots import Deadline
+from flowkit.green.tasks import in_thread
 
 __all__ = [
     "adopt",
@@ -36,7 +37,9 @@ __all__ = [
     "native",
     "owner",
     "pair",
+    "receive",
     "run_in",
+    "secure",
     "send_now",
     "shut",
     "tls_context",
@@ -44,6 +47,8 @@ __all__ = [
 ]
 
 Verify = bool | str | plain_ssl.SSLContext
+
+_SHORTEST_S = 0.001
 
 _CONTEXTS = (plain_ssl.SSLContext, gevent.ssl.SSLContext, monkey.get_original("ssl", "SSLContext"))
 
@@ -125,15 +130,57 @@ def _connect(host: str, port: int, deadline: Deadline, tls: Any, cooperative: bo
         return connected
     try:
         connected.settimeout(deadline.left_s())
-        if not cooperative:
-            return plain_ssl.SSLSocket._create(  # type: ignore[attr-defined]  # not in typeshed
-                sock=connected, server_hostname=host, context=tls
-            )
-        # Neither is tls.wrap_socket: a context would make its own kind of socket, not the caller's.
-        return gevent.ssl.SSLSocket(sock=connected, server_hostname=host, _context=tls)
+        return _wrap(connected, host, tls, cooperative)
     except BaseException:
         connected.close()
         raise
+
+
+def _wrap(connected: Any, host: str, tls: Any, cooperative: bool) -> Any:
+    if not cooperative:
+        return plain_ssl.SSLSocket._create(  # type: ignore[attr-defined]  # not in typeshed
+            sock=connected, server_hostname=host, context=tls
+        )
+    # Neither is tls.wrap_socket: a context would make its own kind of socket, not the caller's.
+    return gevent.ssl.SSLSocket(sock=connected, server_hostname=host, _context=tls)
+
+
+def secure(connected: Any, host: str, tls: Any, deadline: Deadline) -> Any:
+    """A gevent socket of the calling loop with TLS over *connected*, which is one without.
+
+    Raises:
+        ConnectError: TLS refuses the certificate, or the connection ends; *connected* is closed.
+        DeadlineExceeded: not in time.
+    """
+    try:
+        connected.settimeout(deadline.left_s())
+        return _wrap(connected, host, tls, cooperative=True)
+    except BaseException as error:
+        connected.close()
+        if not isinstance(error, OSError):
+            raise
+        deadline.left_s()  # a timeout comes as several kinds of OSError
+        raise ConnectError(f"TLS with {host} failed: {error}") from error
+
+
+def receive(connected: Any, bytes_max: int, timeout_s: float) -> bytes | None:
+    """What has come over a gevent socket, as soon as there is any; b"" at its end.
+
+    Returns:
+        None if nothing came within *timeout_s* seconds.
+
+    Raises:
+        OSError: the connection has broken.
+    """
+    until = monotonic() + timeout_s
+    connected.settimeout(max(timeout_s, _SHORTEST_S))  # 0 would mean not to wait at all
+    try:
+        came: bytes = connected.recv(bytes_max)
+    except OSError:
+        if monotonic() >= until:  # a timeout comes as several kinds of OSError
+            return None
+        raise
+    return came
 
 
 def _connect_tcp(host: str, port: int, deadline: Deadline, cooperative: bool) -> Any:
@@ -165,8 +212,17 @@ def _addresses(host: str, port: int, module: Any) -> list[tuple[int, Any]]:
         except OSError:
             continue
         return [(family, (host, port))]
-    found = module.getaddrinfo(host, port, 0, plain_socket.SOCK_STREAM)
+    found = _resolver(module)(host, port, 0, plain_socket.SOCK_STREAM)
     return [(family, address) for family, _, _, _, address in found]
+
+
+def _resolver(module: Any) -> Any:
+    """What asks for a name; gevent's own threads are not to be had where eventlet has patched."""
+    if module is gevent.socket and eventlet_patched():
+        from flowkit.green.under_eventlet import original
+
+        return lambda *asked: in_thread(original("socket", "getaddrinfo"), *asked).get()
+    return module.getaddrinfo
 
 
 def owner() -> object:

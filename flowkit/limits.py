@@ -435,3 +435,37 @@ fault_proxy_connect_timeout_s = 10.0
 
 fault_proxy_log_lines_max = 10_000
 """Newest lines of a fault proxy's log that are kept."""
+
+reconnect_first_delay_s = 0.2
+"""Seconds before a lost subscription connection is made anew; each further attempt waits twice as
+long, and all wait between half and the whole of it, so that clients do not come back together."""
+
+reconnect_delay_max_s = 30.0
+"""Longest wait between two attempts to connect a subscription."""
+
+resubscribe_delay_max_s = 10.0
+"""Longest wait between two attempts to subscribe to a flow that is not there at the moment."""
+
+close_timeout_s = 5.0
+"""Seconds that closing a subscription connection waits for the server to say good-bye, too."""
+
+inbox_messages_max = 10_000
+"""Messages that wait in the client for a slow handler or loop; then it takes no more of them."""
+
+inbox_bytes_max = 16 * 1024 * 1024
+"""The same in bytes, as received."""
+
+commands_waiting_max = 1_000
+"""Commands and subscriptions of a runner that wait for a connection or a reply at once."""
+
+place_write_s = 0.05
+"""Seconds between two writes of a resume file while messages come without a pause."""
+
+place_sync_s = 1.0
+"""Seconds between two times that a resume file is made safe against a loss of power."""
+
+session_goodbye_s = 1.0
+"""Seconds that a WebSocket which the server has closed may take to close, too."""
+
+poll_wait_s = 25.0
+"""Seconds that a long poll waits for a message; below what proxies allow an answer to take."""

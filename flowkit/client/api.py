@@ -22,6 +22,7 @@ from flowkit.client.options import Defaults, Options, check_known, defaults, sec
 from flowkit.client.services import Grants, Identities, Root, Service, Tracks, WebSockets
 from flowkit.client.statistics import Statistics
 from flowkit.errors import SettingsError, UsageError
+from flowkit.green import NativeLock
 from flowkit.protocol.resources import RESOURCES
 
 if TYPE_CHECKING:
@@ -101,6 +102,8 @@ class API:
         self.options = Options.read(given, self.defaults)
         self._transport = _opened(self.options)
         self._door = Door(self._transport, self.options, encode=self.encode, decode=self.decode)
+        self._lock = NativeLock()
+        self._socket_door: Door | None = None
         self.root = Root(self)
         self.flow = Service(self, RESOURCES["flow"])
         self.drop = Drops(self)
@@ -210,6 +213,18 @@ class API:
         body = NOTHING if data is None else plain(data)
         return self.call(method.upper(), segments, wanted, body)
 
+    def socket_door(self) -> Door:
+        """The door to the host of the WebSocket sessions: that of the calls, or one of its own."""
+        if not self.options.has_own_ws_host:
+            return self._door
+        with self._lock:
+            if self._socket_door is None:
+                opened = _opened_for_sockets(self.options, self._transport)
+                self._socket_door = Door(
+                    opened, self.options, encode=self.encode, decode=self.decode
+                )
+            return self._socket_door
+
     def encode(self, value: Any) -> bytes:
         """A body as bytes. A subclass may bring its own JSON library."""
         return encoding.dumps(value).encode("utf-8")
@@ -266,8 +281,13 @@ class API:
     # ------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close the transport and its connections; closing twice is the same as once."""
+        """Close the subscriptions, the transport and its connections; closing twice is the same
+        as once.
+        """
+        self.websocket.close()
         self._transport.close()
+        if self._socket_door is not None:
+            self._socket_door.transport.close()
 
     def __enter__(self) -> Self:
         return self
@@ -342,6 +362,24 @@ def _opened(options: Options) -> Transport:
         return HttpTransport(options.base_url, verify=options.verify)
     if not hasattr(given, "send") and callable(given):
         given = given(options.base_url)
+    return _checked_transport(given)
+
+
+def _opened_for_sockets(options: Options, beside: Any) -> Transport:
+    """The transport to a host that serves the WebSocket sessions alone."""
+    from flowkit.client.transport import HttpTransport
+
+    assert options.ws_url is not None
+    url = options.ws_url.replace("ws", "http", 1)
+    given = options.transport
+    if isinstance(beside, HttpTransport):
+        return beside.beside(url)
+    if given is not None and not hasattr(given, "send") and callable(given):
+        return _checked_transport(given(url))
+    return HttpTransport(url, verify=options.verify)
+
+
+def _checked_transport(given: Any) -> Transport:
     if not hasattr(given, "send"):
         raise SettingsError(f"a {type(given).__name__} is not a transport: it has no send()")
     return given  # type: ignore[no-any-return]

@@ -149,6 +149,11 @@ class Door:
         self._replays = False
         self._logged: set[str] = set()
 
+    @property
+    def transport(self) -> Transport:
+        """What carries the requests."""
+        return self._transport
+
     def send(self, call: Call, creds: Token) -> Result:
         """Make *call*, again where that is safe and worth it, and read the answer.
 

@@ -81,6 +81,7 @@ class Options:
     Attributes:
         base_url: ``https://host[:port]``, or None when a transport was given without a host.
         ws_url: the same for WebSocket sessions, ``wss://…``.
+        has_own_ws_host: whether those have a host of their own.
         version: of the protocol, for example ``4.0``.
         params: sent with every request, below the call's own.
         timeout_s: seconds that one call may take, repetitions included.
@@ -88,6 +89,7 @@ class Options:
 
     base_url: str | None
     ws_url: str | None
+    has_own_ws_host: bool
     version: str
     params: Mapping[str, Any]
     async_lib: Any
@@ -119,10 +121,12 @@ class Options:
                 "FLOWKIT_HOST, or use flowkit.connect() with a profile",
             )
         url = base_url(host, chosen["secure"]) if host else None
-        ws_url = base_url(chosen["ws_host"], chosen["secure"]) if chosen["ws_host"] else url
+        ws_host = own.get("ws_host") or (None if is_opened else chosen["ws_host"])
+        ws_url = base_url(ws_host, chosen["secure"]) if ws_host else url
         return cls(
             base_url=url,
             ws_url=ws_url.replace("http", "ws", 1) if ws_url else None,
+            has_own_ws_host=bool(ws_host),
             version=_version(chosen["version"]),
             params=MappingProxyType(dict(_checked_params(chosen["params"]))),
             async_lib=chosen["async_lib"],

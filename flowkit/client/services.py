@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import wraps
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from flowkit import limits
 from flowkit.client import finding
@@ -24,10 +24,12 @@ from flowkit.client.arguments import plain
 from flowkit.client.calls import NOTHING
 from flowkit.client.changes import M, P
 from flowkit.errors import NotFound, UsageError
+from flowkit.green import NativeLock
 from flowkit.protocol.resources import Resource
 
 if TYPE_CHECKING:
     from flowkit.client.api import API
+    from flowkit.client.live.runner import WebSocket
 
 __all__ = ["Grants", "Identities", "Root", "Service", "Tracks", "WebSockets", "verb"]
 
@@ -387,24 +389,61 @@ class Root:
 
 
 class WebSockets:
-    """Subscriptions. The runner is not part of this version."""
+    """Subscriptions: runners with handlers, and the one that the API's own iterations share."""
 
     def __init__(self, api: API) -> None:
         self._api = api
+        self._lock = NativeLock()
+        self._shared: WebSocket | None = None
 
     def __repr__(self) -> str:
         return f"<WebSockets of {self._api!r}>"
 
-    def connect(self, *_handlers: Any, **_options: Any) -> NoReturn:
-        """Not there yet.
+    def connect(
+        self,
+        on_open: Callable[[WebSocket], object] | None = None,
+        on_message: Callable[[WebSocket, str, dict[str, Any]], object] | None = None,
+        on_close: Callable[[WebSocket], object] | None = None,
+        on_error: Callable[[WebSocket, Exception], object] | None = None,
+        **options: Any,
+    ) -> WebSocket:
+        """A runner for subscriptions. Nothing is sent before it runs (``run``, ``start``, ``with``)
+        or is asked for something.
 
-        Raises:
-            UsageError: always, in this version.
+        Args:
+            on_open: called as ``on_open(ws)`` each time that it is connected.
+            on_message: called as ``on_message(ws, flow_id, drop)`` for each drop that has no
+                handler of its own.
+            on_close: called as ``on_close(ws)`` each time that a connection has ended.
+            on_error: called as ``on_error(ws, error)`` for whatever goes wrong.
+            options: ``hints``, ``heartbeat_s``, ``silence_s``; see ``WebSocket``.
         """
-        raise UsageError(
-            "this version of flowkit has no WebSocket client yet",
-            hint="ask for new drops with find_iter(…) or find(mem.creationDate > last)",
+        from flowkit.client.live.runner import WebSocket
+
+        return WebSocket(
+            self._api,
+            on_open=on_open,
+            on_message=on_message,
+            on_close=on_close,
+            on_error=on_error,
+            **options,
         )
+
+    def shared(self) -> WebSocket:
+        """The runner of this API's own iterations and views; made at first use, and again when it
+        has ended.
+        """
+        with self._lock:
+            if self._shared is None or self._shared.is_closed:
+                self._shared = self.connect()
+            return self._shared
+
+    def close(self, timeout_s: float = limits.close_timeout_s) -> None:
+        """Close the shared runner: its iterations end. Runners of ``connect`` are their makers'."""
+        with self._lock:
+            shared, self._shared = self._shared, None
+        if shared is not None:
+            shared.close(timeout_s=timeout_s)
 
 
 def _is_filter(value: Any) -> bool:

@@ -54,6 +54,7 @@ class Frames:
         self._held = b""
         self._parts: list[bytes] = []
         self._is_in_parts = False
+        self._has_refusal = False
         self.code: int | None = None
         self.reason = ""
 
@@ -81,16 +82,20 @@ class Frames:
         """
         held = self._held = self._held + data
         end = held.find(_HEAD_END) + len(_HEAD_END)
-        if end >= len(_HEAD_END) and held.startswith(b"HTTP/1.1 101"):
-            self._held = b""
+        if data and end < len(_HEAD_END) and not self._has_refusal:  # no end of the head yet
+            if len(held) > limits.request_head_bytes_max:
+                raise ProtocolError("the server does not speak WebSocket: its answer has no end")
+            return None
+        self._held = b""
+        if held.startswith(b"HTTP/1.1 101"):
             self._protocol.receive_data(held[:end])
             self._check_welcome()
             return self.messages(held[end:])
-        if data:
-            self._protocol.receive_data(data)
-        else:
+        self._protocol.receive_data(held)  # a refusal, whose body may still come
+        if not data:
             self._protocol.receive_eof()
         self._check_welcome()
+        self._has_refusal = True
         if not data:
             raise ConnectionLost("the server ended the connection during the handshake")
         return None

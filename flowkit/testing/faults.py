@@ -12,12 +12,13 @@
             ...
 
 It works on a native thread with a loop of its own, so it goes on whatever the test does, in a
-patched process as in any other. Every method may be called from any thread or greenlet, and what
-it asks for is in force when it returns.
+process that gevent has patched as in any other. Every method may be called from any thread or
+greenlet, and what it asks for is in force when it returns.
 """
 
 from __future__ import annotations
 
+import _socket
 import socket as plain_socket
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -29,7 +30,7 @@ from urllib.parse import urlsplit
 
 from flowkit import limits
 from flowkit.errors import FlowKitError, UsageError
-from flowkit.green import Deadline, Loop, monotonic, sockets
+from flowkit.green import Deadline, Loop, eventlet_patched, monotonic, sockets
 from flowkit.testing.conditions import (
     DIRECTIONS,
     Counts,
@@ -48,8 +49,8 @@ from flowkit.testing.schedules import KINDS, plan
 __all__ = ["Disturbance", "FaultProxy"]
 
 _BACKLOG = 128
-_FILLERS = 4
-"""Connections that fill a queue of length 0, so that nobody else is answered."""
+_FILLINGS_S = (1.0, 0.02)
+"""Two connections fill a queue of length 0. The first gets in soon, the second one never does."""
 
 On = Literal["all", "open", "new"]
 
@@ -68,7 +69,7 @@ class FaultProxy:
         url: the target's URL with this host and port in it; without a scheme, ``host:port``.
 
     Raises:
-        UsageError: *target* names no port.
+        UsageError: *target* names no port, or eventlet has patched this process.
         OSError: the address cannot be had.
     """
 
@@ -80,6 +81,11 @@ class FaultProxy:
         port: int = 0,
         seed: int | str = 0,
     ) -> None:
+        if eventlet_patched():
+            raise UsageError(
+                "a fault proxy cannot run in a process that eventlet has patched",
+                hint="run it in a process of its own",
+            )
         scheme, self._target = _read_target(target)
         self._seed = seed
         self._began = monotonic()
@@ -204,19 +210,21 @@ class FaultProxy:
             self._tally.faults[door] += 1
         if door == "ignore":
             self._listener = self._listening(0)
-            self._fillers = [self._filler() for _ in range(_FILLERS)]
+            self._fillers = [self._filler(wait_s) for wait_s in _FILLINGS_S]
 
     def _listening(self, backlog: int) -> Any:
         made = _bound(self.host, self.port)
         made.listen(backlog)
         return sockets.adopt(made)
 
-    def _filler(self) -> Any:
-        made = plain_socket.socket(self._holder.family, plain_socket.SOCK_STREAM)
+    def _filler(self, wait_s: float) -> Any:
+        made = _socket.socket(self._holder.family, plain_socket.SOCK_STREAM)
         made.setblocking(False)
         with suppress(OSError):  # BlockingIOError: it is under way, and more is not wanted
-            sockets.native(made).connect((self.host, self.port))
-        return made
+            made.connect((self.host, self.port))
+        adopted = sockets.adopt(made)
+        sockets.wait_writable(adopted, wait_s)
+        return adopted
 
     def _let_in(self, listener: Any) -> None:
         with suppress(OSError):  # the door was shut
@@ -369,9 +377,9 @@ def _read_target(target: str | tuple[str, int]) -> tuple[str, tuple[str, int]]:
 
 
 def _bound(host: str, port: int) -> Any:
-    """A socket of the calling thread's kind, bound so that others of this proxy may be, too."""
+    """The system's own socket whoever has patched, bound so that others of a proxy may be, too."""
     family = plain_socket.AF_INET6 if ":" in host else plain_socket.AF_INET
-    made = plain_socket.socket(family, plain_socket.SOCK_STREAM)
+    made = _socket.socket(family, plain_socket.SOCK_STREAM)
     try:
         made.setsockopt(plain_socket.SOL_SOCKET, plain_socket.SO_REUSEADDR, 1)
         made.setsockopt(plain_socket.SOL_SOCKET, plain_socket.SO_REUSEPORT, 1)

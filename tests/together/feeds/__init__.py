@@ -1,0 +1,1 @@
+"""The proof that subscriptions miss nothing: worlds, readers, and the checker of histories."""

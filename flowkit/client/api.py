@@ -233,6 +233,12 @@ class API:
         """The value of an answer's bytes."""
         return encoding.loads(body)
 
+    def message_decoder(self) -> Callable[[bytes], Any]:
+        """What reads the messages of subscriptions: ``decode`` if a subclass has its own, else the
+        fastest reader of JSON that is installed.
+        """
+        return self.decode if type(self).decode is not API.decode else encoding.fastest_loads()
+
     def texts(self, params: Mapping[str, Any]) -> dict[str, str]:
         """Query parameters as they stand in a URL; see ``wire_params``."""
         return wire_params(params)

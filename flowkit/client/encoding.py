@@ -11,7 +11,7 @@ Source: protocol 2.1 (numbers), 13.2 (defect 22).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -25,7 +25,7 @@ from flowkit.client.arguments import is_thunk, plain
 from flowkit.errors import UsageError
 from flowkit.query.nodes import Filter
 
-__all__ = ["dumps", "instant_ms", "loads", "span_ms"]
+__all__ = ["dumps", "fastest_loads", "instant_ms", "loads", "span_ms"]
 
 _PLAIN = (str, int, float, bool, type(None))
 
@@ -70,6 +70,18 @@ def loads(text: str | bytes, **options: Any) -> Any:
         return simplejson.loads(text, **options)
     except RecursionError:
         raise ValueError("the text is nested too deeply") from None
+
+
+def fastest_loads() -> Callable[[bytes], Any]:
+    """The fastest reader of JSON bytes: orjson's if it is installed, else ``loads``.
+
+    Both raise ``ValueError`` for what is not JSON and refuse NaN.
+    """
+    try:
+        import orjson
+    except ImportError:
+        return loads
+    return orjson.loads
 
 
 def instant_ms(moment: datetime) -> int:

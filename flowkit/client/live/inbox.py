@@ -37,6 +37,7 @@ class Inbox:
         self._bytes = 0
         self._bell: Cell[None] | None = None
         self._is_closed = False
+        self._is_discarded = False
 
     # --- the loop's side
 
@@ -50,7 +51,7 @@ class Inbox:
     def flush(self) -> None:
         """Hand over what was added."""
         with self._lock:
-            if not self._is_closed:
+            if not self._is_discarded:
                 self._entries += self._new
                 self._bytes += self._new_bytes
             bell, self._bell = self._bell, None
@@ -81,6 +82,7 @@ class Inbox:
         with self._lock:
             self._is_closed = True
             if discard:
+                self._is_discarded = True
                 self._entries = []
                 self._bytes = 0
             bell, self._bell = self._bell, None
@@ -116,6 +118,11 @@ class Inbox:
         if was_full:
             self._on_room()
         return entries
+
+    def renew(self) -> None:
+        """In a forked child: nobody holds the lock here."""
+        self._lock = NativeLock()
+        self._bell = None
 
     def __len__(self) -> int:
         return len(self._entries)

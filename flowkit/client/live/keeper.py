@@ -1,0 +1,477 @@
+"""Keeps one connection for one runner: connects, hears, connects anew, subscribes again.
+
+Everything here runs in the event loop; others come in by ``Loop.post``. One greenlet connects,
+reads and minds the time. What a session does when something happens: ``protocol/session.py``.
+
+After a loss: commands that were sent fail, then a new session, then every reader subscribes from
+what it has received and every plain subscription plainly. What the server says of the credential
+(401, 403 at ``POST /session``) is final; everything else is tried again for ever.
+
+A user who is slow: if nobody else could use what comes, the connection is not read, and the
+server's bound decides. Otherwise the readers in question pause, and resume from their places once
+there is room, so that nobody is held up by another's loop.
+
+Source: protocol 9.3 to 9.6, ``positions`` 6, 8.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from flowkit import green, limits
+from flowkit.client.live.connection import Connection, dial, is_passing
+from flowkit.client.live.inbox import Inbox
+from flowkit.client.live.reader import Reader, error_of_end
+from flowkit.client.live.waiting import Pending, Waiting
+from flowkit.errors import ConnectionLost, FlowKitError, LimitError, ProtocolError, UsageError
+from flowkit.protocol.session import NORMAL, Act, Event, Session, Side, State
+
+if TYPE_CHECKING:
+    from flowkit.client.api import API
+
+__all__ = ["Keeper", "Told", "Wishes"]
+
+_log = logging.getLogger("flowkit.client")
+
+_HEARTBEAT = b'{"type":"heartbeat"}'
+_LONG_S = 3_600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """How a runner wants its connection kept.
+
+    Attributes:
+        hints: whether elements show their types; None leaves it to the server.
+        heartbeat_s, silence_s: as in ``flowkit.limits``.
+        timeout_s: seconds that one attempt to connect, or the reply to a subscribe, may take.
+    """
+
+    hints: bool | None
+    heartbeat_s: float
+    silence_s: float
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the keeper tells its runner; all called in the loop.
+
+    Attributes:
+        opened: a connection is open, and everything was subscribed again.
+        closed: a connection has ended: its close code, or None, and the reason.
+        failed: something went wrong.
+        ended: the keeper has ended, with the error that made it or None.
+        plain: a message of a plain subscription, and its size.
+    """
+
+    opened: Callable[[], object]
+    closed: Callable[[int | None, str], object]
+    failed: Callable[[Exception], object]
+    ended: Callable[[Exception | None], object]
+    plain: Callable[[dict[str, Any], int], object]
+
+
+class Keeper:
+    """The connection of one runner.
+
+    Args:
+        api: whose account and transport.
+        loop: where all of this runs.
+        wishes, told: see there.
+
+    Attributes:
+        touched: inboxes with something new; each batch ends with their flush.
+        readers: by ``sub``; plain subscriptions by the text of their flow, after a slash.
+    """
+
+    def __init__(self, api: API, loop: green.Loop, wishes: Wishes, told: Told) -> None:
+        self.touched: list[Inbox] = []
+        self.readers: dict[str, Reader] = {}
+        self.waiting = Waiting()
+        self._api = api
+        self._loop = loop
+        self._wishes = wishes
+        self._told = told
+        self._loads = api.message_decoder()
+        self._session = _new_session(wishes)
+        self._connection: Connection | None = None
+        self._backlog: list[tuple[bytes, Any]] = []
+        self._full: list[Inbox] = []
+        self._retrying: set[Reader] = set()
+        self._ids = 0
+        self._tries = 0
+        self._is_loss_told = False
+        self._is_ended = False
+        self._end_at: float | None = None
+        self._wake = green.Signal()
+
+    # --- the one greenlet
+
+    def run(self) -> None:
+        """Keep a connection until ``end``, or until the server refuses for good."""
+        try:
+            while not self._is_ended:
+                try:
+                    self._connect()
+                    self._serve()
+                except FlowKitError as error:
+                    self._lose(error)
+                except Exception as error:  # noqa: BLE001 - told; the connection is made anew
+                    _log.exception("a subscription connection failed")
+                    self._lose(error)
+        finally:
+            self._finish(None)
+
+    def _connect(self) -> None:
+        connection = dial(
+            self._api, self._loop, hints=self._wishes.hints, timeout_s=self._wishes.timeout_s
+        )
+        if self._is_ended:
+            connection.close()
+            return
+        self._connection = connection
+        self._full.clear()
+        if Act.SUBSCRIBE in self._session.on(Event.CONNECTED, green.monotonic()):
+            for reader in self.readers.values():
+                self._subscribe(reader)
+        backlog, self._backlog = self._backlog, []
+        for data, msg_id in backlog:
+            if msg_id is None or msg_id in self.waiting:
+                self._send(data, msg_id)
+        self._is_loss_told = False
+        self._told.opened()
+        self._flush()
+
+    def _serve(self) -> None:
+        connection = self._connection
+        if connection is None:  # ended while it was being made
+            return
+        opened_at = green.monotonic()
+        while True:
+            self._mind_time()
+            if self._relieve():
+                self._wake.clear()
+                self._wake.wait(self._spare_s(green.monotonic()))
+                self._session.heard(green.monotonic())  # nobody listened: that is no silence
+                continue
+            batch = connection.read(self._spare_s(green.monotonic()))
+            if batch is None:
+                continue
+            now = green.monotonic()
+            self._session.heard(now)
+            if self._tries and now - opened_at > limits.reconnect_delay_max_s / 10:
+                self._tries = 0
+            self._hear(batch)
+            green.sleep(0)  # the other connections of the loop take their turn
+
+    def _mind_time(self) -> None:
+        now = green.monotonic()
+        if self._end_at is not None and now >= self._end_at:
+            raise ConnectionLost("the server did not say good-bye in time")
+        self.waiting.expire(now)
+        for reader in [one for one in self._retrying if (one.retry_at or 0.0) <= now]:
+            self._retrying.discard(reader)
+            self._subscribe(reader)
+        for act in self._session.due(now):
+            if act is Act.PULSE:
+                self._send_frames(self._frames().text(_HEARTBEAT) + self._frames().ping())
+            elif act is Act.CUT:
+                raise ConnectionLost(
+                    f"nothing was heard from the server for {self._wishes.silence_s:g} s"
+                )
+        self._flush()
+
+    def _spare_s(self, now: float) -> float:
+        """Seconds until something is to be done at the latest."""
+        times = [self._session.next_at, self.waiting.next_at, self._end_at]
+        times += [reader.retry_at for reader in self._retrying]
+        return max(min((at for at in times if at is not None), default=now + _LONG_S) - now, 0.0)
+
+    # --- the end of a connection
+
+    def _lose(self, error: Exception) -> None:
+        """The connection has gone, or could not be made: say so, and wait before the next one."""
+        connection, self._connection = self._connection, None
+        self._session.on(Event.BROKEN, green.monotonic())
+        if connection is not None:
+            connection.close()
+            self._after_loss(connection)
+        if self._is_ended:
+            return
+        if not _may_try_again(error):
+            self._told.failed(error)
+            self._finish(error)
+            return
+        if not self._is_loss_told:
+            self._is_loss_told = True
+            self._told.failed(error)
+        self._flush()
+        until = green.monotonic() + self._delay_s(error)
+        while not self._is_ended and (left_s := until - green.monotonic()) > 0:
+            self._wake.clear()
+            self._wake.wait(left_s)
+        self._session.on(Event.RETRY, green.monotonic())
+
+    def _after_loss(self, connection: Connection) -> None:
+        self.waiting.lose()
+        self._retrying.clear()
+        for reader in self.readers.values():
+            reader.lose()
+        self._told.closed(connection.frames.code, connection.frames.reason)
+
+    def _delay_s(self, error: Exception) -> float:
+        self._tries += 1
+        most = min(
+            limits.reconnect_first_delay_s * 2.0 ** min(self._tries - 1, 30),
+            limits.reconnect_delay_max_s,
+        )
+        asked = getattr(error, "retry_after_s", None) or 0.0
+        return max(most * (0.5 + random.random() / 2), asked)  # noqa: S311 - jitter, no secret
+
+    def end(self, timeout_s: float) -> None:
+        """Close for good: say so, and wait at most *timeout_s* seconds for the server's answer."""
+        if self._is_ended:
+            return
+        self._is_ended = True
+        self._end_at = green.monotonic() + timeout_s
+        self._wake.set()
+        if self._connection is None:
+            self._finish(None)
+        else:
+            self._connection.hang_up(NORMAL)
+
+    def _finish(self, error: Exception | None) -> None:
+        if self._session.state is State.CLOSED:
+            return
+        self._is_ended = True
+        self._session.on(Event.ENDED, green.monotonic())
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+            self._after_loss(connection)
+        known = error if isinstance(error, FlowKitError) else _ended()
+        readers, self.readers = self.readers, {}
+        self.waiting.end(known)
+        self._told.ended(error)
+        if error is not None:
+            for reader in readers.values():
+                reader.ended(known)
+        self._flush()
+
+    # --- what comes
+
+    def _hear(self, batch: list[bytes]) -> None:
+        readers, loads, plain = self.readers, self._loads, self._told.plain
+        for text in batch:
+            try:
+                said = loads(text)
+                sub = said.get("sub")
+                kind = said.get("type")
+            except (ValueError, TypeError, AttributeError):
+                self._told.failed(ProtocolError("the server sent a message that is not an object"))
+                continue
+            if "head" in said:
+                self._take_reply(said)
+            elif sub is None and kind == "message":
+                plain(said, len(text))
+            elif kind == "end":
+                self._take_end(said)
+            else:
+                reader = readers.get(sub)
+                if reader is not None:
+                    reader.hear(said, len(text))
+        self._flush()
+
+    def _take_reply(self, said: dict[str, Any]) -> None:
+        error = self.waiting.reply(said)
+        if error is not None:
+            self._told.failed(error)
+
+    def _take_end(self, said: dict[str, Any]) -> None:
+        """A reader's end: for good, or until its flow is there again."""
+        reader = self.readers.get(str(said.get("sub")))
+        if reader is None or not reader.is_heard:
+            return
+        reader.take(said, 0)
+        error = error_of_end(said)
+        reader.is_heard = False
+        if said.get("reason") == "deleted" and reader.ask.path is not None:
+            self._retry(reader)
+        else:
+            self._drop(reader, error)
+
+    def _flush(self) -> None:
+        touched, self.touched[:] = list(self.touched), []
+        for inbox in touched:
+            inbox.flush()
+            if inbox.is_full and inbox not in self._full:
+                self._full.append(inbox)
+
+    # --- users who are slow
+
+    def _relieve(self) -> bool:
+        """Whether the connection is not to be read now. Readers may be paused instead."""
+        if not self._full or self._is_ended:
+            return False
+        self._full = [inbox for inbox in self._full if inbox.is_full and not inbox.is_closed]
+        if not self._full:
+            return False
+        if len(self.waiting) and not any(inbox.is_overfull for inbox in self._full):
+            return False
+        heard = [reader for reader in self.readers.values() if reader.is_heard]
+        if all(reader.inbox in self._full for reader in heard):
+            return True
+        if any(reader.ask.sub is None and reader.inbox in self._full for reader in heard):
+            return True  # a plain subscription has no place to come back to
+        for reader in heard:
+            if reader.inbox in self._full:
+                self._pause(reader)
+        return False
+
+    def _pause(self, reader: Reader) -> None:
+        reader.is_heard = False
+        reader.is_paused = True
+        self._send_message(reader.farewell())
+
+    def on_room(self) -> None:
+        """A full inbox was emptied."""
+        self._wake.set()
+        if self._connection is None:
+            return
+        for reader in self.readers.values():
+            if reader.is_paused and (reader.inbox is None or not reader.inbox.is_full):
+                reader.is_paused = False
+                self._subscribe(reader)
+
+    # --- subscriptions
+
+    def add(self, key: str, reader: Reader) -> None:
+        """A new reader, or another in place of one with the same key."""
+        if self._is_ended:
+            reader.ended(_ended())
+            self._flush()
+            return
+        self.readers[key] = reader
+        if self._connection is not None:
+            self._subscribe(reader)
+
+    def remove(self, key: str) -> None:
+        """A reader ends because its user wants it so."""
+        reader = self.readers.pop(key, None)
+        if reader is None:
+            return
+        self._retrying.discard(reader)
+        if self._connection is not None and (reader.is_heard or reader.tries):
+            self._send_message(reader.farewell())
+        self._wake.set()
+
+    def _subscribe(self, reader: Reader) -> None:
+        reader.tries += 1
+        reader.retry_at = None
+
+        def done(error: FlowKitError | None, body: Any) -> None:
+            if self.readers.get(key_of(reader)) is not reader or reader.is_paused:
+                return
+            if error is None:
+                reader.begin(body)
+            elif not isinstance(error, ConnectionLost):
+                self._refused(reader, error)
+
+        pending = Pending("subscribe drop", done, self._wishes.timeout_s)
+        self._send_message(reader.message(), pending)
+
+    def _refused(self, reader: Reader, error: FlowKitError) -> None:
+        if not reader.may_come_back(error):
+            self._drop(reader, error)
+        elif self._connection is not None:  # else it is subscribed with the next one
+            self._retry(reader)
+
+    def _retry(self, reader: Reader) -> None:
+        wait_s = min(
+            limits.reconnect_first_delay_s * 2.0 ** min(reader.tries, 30),
+            limits.resubscribe_delay_max_s,
+        )
+        reader.retry_at = green.monotonic() + wait_s * (0.5 + random.random() / 2)  # noqa: S311 - jitter, no secret
+        self._retrying.add(reader)
+
+    def _drop(self, reader: Reader, error: FlowKitError) -> None:
+        self.readers.pop(key_of(reader), None)
+        self._retrying.discard(reader)
+        reader.ended(error)
+
+    # --- what goes
+
+    def ask(self, data: bytes, msg_id: Any, pending: Pending | None) -> None:
+        """Send a command, now or when there is a connection."""
+        if pending is not None:
+            error = self._refusal()
+            if error is not None:
+                pending.done(error, None)
+                self._flush()
+                return
+            self.waiting.add(msg_id, pending, green.monotonic())
+        if self._connection is not None:
+            self._send(data, msg_id)
+        elif len(self._backlog) < limits.commands_waiting_max:
+            self._backlog.append((data, msg_id))
+        else:
+            self._told.failed(_too_many(len(self._backlog)))
+        self._flush()
+
+    def _refusal(self) -> FlowKitError | None:
+        if self._is_ended:
+            return _ended()
+        if len(self.waiting) >= limits.commands_waiting_max:
+            return _too_many(len(self.waiting))
+        return None
+
+    def _send_message(self, message: Mapping[str, Any], pending: Pending | None = None) -> None:
+        """One of the keeper's own."""
+        msg_id = None
+        if pending is not None:
+            self._ids += 1
+            msg_id = f"s{self._ids}"
+            message = {"msgId": msg_id, **message}
+            self.waiting.add(msg_id, pending, green.monotonic())
+        self._send(self._api.encode(message), msg_id)
+
+    def _send(self, data: bytes, msg_id: Any) -> None:
+        self.waiting.sent(msg_id)
+        self._send_frames(self._frames().text(data))
+
+    def _send_frames(self, frames: bytes) -> None:
+        assert self._connection is not None
+        self._connection.send(frames)
+
+    def _frames(self) -> Any:
+        assert self._connection is not None
+        return self._connection.frames
+
+
+def key_of(reader: Reader) -> str:
+    """Under which name a keeper holds *reader*: its ``sub``, or its flow, which no ``sub`` is."""
+    return reader.ask.sub if reader.ask.sub is not None else f"/{reader.flow}"
+
+
+def _new_session(wishes: Wishes) -> Session:
+    times = {Event.PULSE_DUE: wishes.heartbeat_s, Event.SILENT: wishes.silence_s}
+    return Session(Side.CLIENT, green.monotonic(), times=times)
+
+
+def _may_try_again(error: Exception) -> bool:
+    """Whether another attempt makes sense; after a fault of ours, too: it may hang on the data."""
+    return is_passing(error) or not isinstance(error, FlowKitError)
+
+
+def _too_many(waiting: int) -> LimitError:
+    most = limits.commands_waiting_max
+    return LimitError("the queue of commands", size=waiting + 1, limit=most, unit="commands")
+
+
+def _ended() -> UsageError:
+    return UsageError("this runner has ended", hint="api.websocket.connect() makes another")

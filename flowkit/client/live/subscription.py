@@ -1,0 +1,288 @@
+"""A listener as its user sees it: its handlers or its iteration, and its place.
+
+A message moves the place only once it has been dealt with: when the handler has returned, or when
+the iterator asks for the next one. A handler that raises has dealt with it: the error is reported,
+the message does not come again.
+
+Source: ``positions`` 6 (the wire), 10 (what is promised).
+"""
+
+from __future__ import annotations
+
+import warnings
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from flowkit.client.live.inbox import Inbox
+from flowkit.client.live.resume import PlaceFile
+from flowkit.client.live.values import Change, Gap, GapWarning
+from flowkit.errors import DeadlineExceeded, FlowKitError, UsageError
+from flowkit.green import Deadline
+
+__all__ = ["Handlers", "Subscription"]
+
+_ENDED = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Handlers:
+    """What a subscription calls.
+
+    Attributes:
+        drop: with each drop; None: nothing.
+        change: with each ``Change``; None: nothing.
+        gap: with each ``Gap``; None: it is said by a ``GapWarning``.
+        failed: with the error of another handler, or of the subscription itself.
+    """
+
+    drop: Callable[[dict[str, Any]], object] | None = None
+    change: Callable[[Change], object] | None = None
+    gap: Callable[[Gap], object] | None = None
+    failed: Callable[[Exception], object] | None = None
+
+
+class Subscription:
+    """A listener. Made by ``ws.subscribe(…)`` with handlers, and by ``api.drop(flow).subscribe(…)``
+    to be iterated: ``for drop in subscription``.
+
+    It may be closed from any thread; it is iterated by one at a time. As a context manager it
+    closes at the end of the block.
+
+    Attributes:
+        flow: id or path of the flow, as it was given.
+        name: the ``sub`` of the protocol; None for a plain subscription, which has no place.
+    """
+
+    def __init__(
+        self,
+        flow: str,
+        name: str | None,
+        inbox: Inbox,
+        handlers: Handlers,
+        *,
+        end: Callable[[], object],
+        place: str | None = None,
+        file: PlaceFile | None = None,
+        is_iterated: bool = False,
+        timeout_s: float | None = None,
+    ) -> None:
+        self.flow = flow
+        self.name = name
+        self._inbox = inbox
+        self._handlers = handlers
+        self._end = end
+        self._place = place
+        self._file = file
+        self._is_iterated = is_iterated
+        self._timeout_s = timeout_s
+        self._batch: list[Any] = []
+        self._at = 0
+        self._due: str | None = None
+        self._is_closed = False
+        self._let_go: Any = None
+        if is_iterated:  # one that is dropped in the middle of its loop ends on the server, too
+            self._let_go = weakref.finalize(self, end)
+            self._let_go.atexit = False
+
+    def __repr__(self) -> str:
+        state = "closed" if self._is_closed else f"at {self._place}"
+        return f"<Subscription to {self.flow} {state}>"
+
+    @property
+    def place(self) -> str | None:
+        """The position of what was dealt with last: a ``since=`` that goes on after it. None before
+        the server has confirmed a subscription without ``since=``, and for a plain one.
+        """
+        return self._place
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it has ended, by ``close`` or by the server."""
+        return self._is_closed
+
+    def close(self) -> None:
+        """End it. Messages that were not dealt with yet are not any more; the place stays.
+
+        May be called from any thread and handler, and twice.
+        """
+        if self._is_closed:
+            return
+        self._is_closed = True
+        if self._let_go is not None:
+            self._let_go.detach()
+        self._end()
+        if self._is_iterated:
+            self._inbox.close(discard=True)
+        if self._file is not None:
+            self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self._settle()
+        self.close()
+
+    # --- iteration
+
+    def __iter__(self) -> Self:
+        if not self._is_iterated:
+            raise UsageError(
+                "this subscription calls handlers", hint="iterate api.drop(flow).subscribe(…)"
+            )
+        return self
+
+    def __next__(self) -> dict[str, Any]:
+        """The next drop; the one before is dealt with.
+
+        Raises:
+            StopIteration: it is closed, or nothing came within the ``timeout_s`` it was made with.
+            FlowKitError: the server ended it, or refuses it.
+        """
+        while True:
+            found = self._next(self._timeout_s)
+            if isinstance(found, Change):
+                return found.drop
+            if not isinstance(found, Gap):
+                raise StopIteration
+            self._tell_gap(found, 3)
+
+    def next(self, timeout_s: float | None = None) -> dict[str, Any]:
+        """The next drop, within *timeout_s* seconds (None: however long it takes).
+
+        Raises:
+            DeadlineExceeded: none came in time.
+            UsageError: it is closed.
+            FlowKitError: the server ended it, or refuses it.
+        """
+        deadline = Deadline(timeout_s, "waiting for a drop")
+        while True:
+            found = self._next(deadline.left_s())
+            if isinstance(found, Change):
+                return found.drop
+            if found is None:
+                raise DeadlineExceeded(f"no drop came within {timeout_s:g} s")
+            if not isinstance(found, Gap):
+                raise UsageError("this subscription is closed")
+            self._tell_gap(found, 3)
+
+    def events(self) -> Iterator[Change | Gap]:
+        """Changes and gaps instead of drops, one after the other; ends as the iteration does."""
+        iter(self)
+        while True:
+            found = self._next(self._timeout_s)
+            if not isinstance(found, Change | Gap):
+                return
+            yield found
+
+    def _next(self, timeout_s: float | None) -> Any:
+        """A ``Change``, a ``Gap``, ``_ENDED``, or None if the time is up."""
+        if self._due is not None:
+            self._settle()
+        while True:
+            while self._at < len(self._batch):
+                said = self._batch[self._at]
+                self._at += 1
+                found = self._read(said)
+                if found is not None:
+                    return found
+            if self._is_closed:
+                return _ENDED
+            if self._file is not None and not len(self._inbox):
+                self._file.write()
+            batch = self._inbox.take(timeout_s)
+            if not batch:
+                return None if batch is None else self._stop()
+            self._batch, self._at = batch, 0
+
+    def _read(self, said: Any) -> Change | Gap | None:
+        """What an entry of the inbox is for the user; its place waits until it is dealt with."""
+        if isinstance(said, FlowKitError):
+            self.close()
+            raise said
+        if self._is_closed:
+            return None
+        position = said.get("position")
+        if said["type"] == "message":
+            self._due = position
+            return Change(str(said.get("change")), said["value"], position)
+        if said["type"] == "gap":
+            self._due = position
+            return _gap(said)
+        if position is not None:
+            self._move(position)
+        return None
+
+    def _settle(self) -> None:
+        position, self._due = self._due, None
+        if position is not None and not self._is_closed:
+            self._move(position)
+
+    def _stop(self) -> Any:
+        self.close()
+        return _ENDED
+
+    # --- handlers
+
+    def handle(self, said: dict[str, Any]) -> None:
+        """Deal with a message, in the handlers' thread."""
+        if self._is_closed:
+            return
+        kind, position = said["type"], said.get("position")
+        try:
+            if kind == "message":
+                self._call(str(said.get("change")), said["value"], position)
+            elif kind == "gap":
+                self._tell_gap(_gap(said), 2)
+        except Exception as error:  # noqa: BLE001 - a handler's fault must not stop the runner
+            self.fail(error)
+        if position is not None:
+            self._move(position)
+
+    def _call(self, kind: str, drop: dict[str, Any], position: str | None) -> None:
+        if self._handlers.drop is not None:
+            self._handlers.drop(drop)
+        if self._handlers.change is not None:
+            self._handlers.change(Change(kind, drop, position or ""))
+
+    def fail(self, error: Exception) -> None:
+        """Report an error to whoever hears of them."""
+        if self._handlers.failed is not None:
+            self._handlers.failed(error)
+
+    def ended(self, error: Exception) -> None:
+        """The server has ended it for good; in the handlers' thread."""
+        if not self._is_closed:
+            self.close()
+            self.fail(error)
+
+    def rest(self) -> None:
+        """Nothing more waits for the handlers at the moment: what is noted can be written."""
+        if self._file is not None:
+            self._file.write()
+
+    # --- both
+
+    def _tell_gap(self, gap: Gap, depth: int) -> None:
+        if self._handlers.gap is not None:
+            self._handlers.gap(gap)
+        else:
+            warnings.warn(f"{self.flow}: {gap}", GapWarning, stacklevel=depth)
+
+    def _move(self, position: str) -> None:
+        self._place = position
+        if self._file is not None:
+            self._file.note(position)
+
+
+def _gap(said: dict[str, Any]) -> Gap:
+    return Gap(str(said.get("reason")), said.get("from"), said.get("to"))

@@ -33,6 +33,7 @@ class Asked:
         changes: the kinds, for a listener.
         live: whether it is a view.
         slow: ``disconnect``, ``drop`` or ``squash``.
+        about: what it is, for reports.
     """
 
     name: str
@@ -40,6 +41,10 @@ class Asked:
     changes: frozenset[str] = frozenset({"create", "replace"})
     live: bool = False
     slow: str = "disconnect"
+    about: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.about}".strip()
 
     @property
     def needs_old(self) -> bool:
@@ -75,6 +80,7 @@ class Transcript:
         rest: the view as a find answers it, when everything is at rest; None if it was not asked.
         is_at_rest: whether it was connected and everything had been given time to arrive.
         progress_max: changes after which a quiet reader must have been told its place.
+        last_era: the era in which everything came to rest; 0 for that of the last entry.
     """
 
     asked: Asked
@@ -82,6 +88,7 @@ class Transcript:
     rest: View | None = None
     is_at_rest: bool = True
     progress_max: int = 1_000
+    last_era: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +226,7 @@ class _Walk:
             self._fault("wire position", "a message without one")
             return
         change = self._change(position)
-        if change is None:
+        if change is None or change.new is change.old:  # never stored, its value is not known
             return
         if (self._history.flow_id, change.key) in self._seen:
             self._fault("I3 twice", str(position))
@@ -426,6 +433,9 @@ class _Walk:
         """What must hold when everything is at rest."""
         if not self._transcript.is_at_rest or self._history is None:
             return
+        if self._transcript.last_era > self._era and not self._history.is_gone:
+            self._fault("wire end", "it did not come back after the last start of the server")
+            return
         if self._is_over or self._history.is_gone:
             if not self._history.is_gone:
                 self._fault("wire end", "the reader ended, and its flow is there")
@@ -450,7 +460,7 @@ class _Walk:
             self._fault("I5 find", _difference(self._held, found))
 
     def _fault(self, rule: str, text: str) -> None:
-        self.found.append(Violation(rule, self._asked.name, text))
+        self.found.append(Violation(rule, str(self._asked), text))
 
 
 def _difference(held: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:

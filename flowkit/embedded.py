@@ -34,6 +34,7 @@ from flowkit.server.serve import open_data
 from flowkit.server.settings import Settings
 from flowkit.server.store.base import Account, Commit, Reader, Secret, Store, Writer
 from flowkit.server.store.sqlite import clock_ms
+from flowkit.server.websocket import serve_pair
 
 if TYPE_CHECKING:
     from flowkit.client.api import API
@@ -105,6 +106,17 @@ class AppTransport:
         except Exception:  # noqa: BLE001 - a fault of the platform is an answer, as over HTTP
             _log.exception("a request failed")
             return refusal(ServerError("the platform failed at this request; the log says why"))
+
+    def open_socket(self) -> Any:
+        """A connected socket whose other end the application serves, for a WebSocket.
+
+        Raises:
+            UsageError: the transport is closed, or its application has no sessions.
+        """
+        live = getattr(self._app, "live", None)
+        if live is None:
+            raise UsageError("this API is closed, or what it calls has no sessions")
+        return serve_pair(live)
 
     def close(self) -> None:
         """Let go of the application; further requests are refused. May be called twice."""

@@ -42,6 +42,7 @@ __all__ = [
     "secure",
     "send_now",
     "shut",
+    "taken",
     "tls_context",
     "wait_writable",
 ]
@@ -282,17 +283,23 @@ def run_in(hub: Any, function: Callable[..., object], *args: object) -> None:
 
 def pair() -> tuple[Any, Any]:
     """Two connected sockets of this process, each to be given to ``adopt`` of some loop."""
-    return plain_socket.socketpair()
+    return _socket.socketpair()
+
+
+def taken(connected: Any) -> Any:
+    """The connection of *connected*, out of its loop: to be given to ``adopt`` of another one.
+
+    *connected* is closed without a word to the other side.
+    """
+    return _socket.socket(fileno=connected.detach())
 
 
 def adopt(connected: Any) -> Any:
     """A gevent socket of the calling loop with the connection of *connected*, which it takes over.
 
-    *connected* may be of any kind and any loop; it is closed without a word to the other side.
+    *connected* is closed without a word to the other side.
     """
-    below = native(connected)
-    number = _socket.socket.detach(below)
-    return gevent.socket.socket(fileno=number)
+    return gevent.socket.socket(fileno=connected.detach())
 
 
 def send_now(connected: Any, data: bytes | memoryview) -> int:

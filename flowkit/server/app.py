@@ -30,7 +30,7 @@ from flowkit.errors import (
     ServerError,
     UsageError,
 )
-from flowkit.protocol.envelope import NOT_LOCATED, Request, Response, too_large
+from flowkit.protocol.envelope import NOT_LOCATED, Request, Response, success, too_large
 from flowkit.query.params import flag
 from flowkit.query.places import Places, zip_table
 from flowkit.server import message
@@ -41,6 +41,8 @@ from flowkit.server.bodies import read_json
 from flowkit.server.call import Call, Result, Work
 from flowkit.server.checking import check_object, filter_fault
 from flowkit.server.health import Health
+from flowkit.server.live.live import Live
+from flowkit.server.live.polling import polled, posted
 from flowkit.server.logs import under
 from flowkit.server.metrics import CONTENT_TYPE, Metrics
 from flowkit.server.openapi import page as openapi_page
@@ -59,6 +61,14 @@ _LOG = logging.getLogger(__name__)
 _REQUEST_ID = re.compile(rf"[!-~]{{1,{limits.request_id_chars_max}}}")
 _API_CALL = "apiCallByIdentity"
 _OVERRIDES = ("GET", "MGET", "MPUT")
+_SESSION_METHODS = {
+    "session": ("POST",),
+    "session/{id}/polling": ("GET", "POST"),
+    "session/{id}/streaming": ("GET",),
+    "session/{id}/ws": ("GET",),
+}
+"""The addresses of sessions; the last two need a connection of their own, which a shell hands over.
+"""
 
 
 def _clock_ms() -> int:
@@ -132,6 +142,13 @@ class App:
         )
         self.router.start()
         self.tasks = self._scheduler() if self.settings.run_tasks else None
+        self.live = Live(
+            store,
+            self.handle,
+            clock_ms=clock_ms,
+            places=self._places,
+            metrics=self.metrics,
+        )
 
     def _scheduler(self) -> Scheduler:
         allow_hosts = self.settings.allow_hosts
@@ -171,6 +188,8 @@ class App:
         pretty = False
         try:
             _check_text(request)
+            if request.segments[:1] == ("session",):
+                return self._session(request, asked)
             if len(request.segments) == 1:
                 return self._of_the_server(request.method, request.segments[0], asked)
             if request.method == "OPTIONS":
@@ -197,7 +216,8 @@ class App:
         Tasks and Tracks end first, for they use the scripts; each gets ``background_stop_s``. What
         they had not finished is in the store, whole, and is done after the next start.
         """
-        stop_within({"tasks": self.tasks, "router": self.router}, limits.background_stop_s)
+        parts = {"live": self.live, "tasks": self.tasks, "router": self.router}
+        stop_within(parts, limits.background_stop_s)
         stop_within({"scripts": self.scripts}, limits.background_stop_s)
         self.store.close()
 
@@ -225,6 +245,46 @@ class App:
 
     def _figures(self) -> Response:
         return Response(200, {**PLAIN, "content-type": CONTENT_TYPE}, self.metrics.page())
+
+    def _session(self, request: Request, asked: Asked) -> Response:
+        """Make a session, or serve one over plain requests (9.1)."""
+        asked.route = "/".join(
+            ["session", *("{id}", *request.segments[2:3])][: len(request.segments)]
+        )
+        methods = _SESSION_METHODS.get(asked.route)
+        if methods is None:
+            asked.route = "(none)"
+            raise NotFound(NOT_LOCATED)
+        if request.method == "OPTIONS":
+            return preflight(methods)
+        if request.method not in methods:
+            said = f"{request.method[:16]} is not a method of this address, it has "
+            raise BadRequest(said + ", ".join(methods), status=405)
+        if asked.route == "session":
+            return self._new_session(request, asked)
+        if not asked.route.endswith("/polling"):
+            raise BadRequest("This address needs a server of its own kind of answer", status=426)
+        session = self.live.session(request.segments[1])
+        if request.method == "POST":
+            posted(session, request.body)
+            return Response(200, HEADERS, encoded(success({})))
+        return Response(200, HEADERS, polled(session))
+
+    def _new_session(self, request: Request, asked: Asked) -> Response:
+        account = request.headers.get("x-auth-account", "")
+        token = request.headers.get("x-auth-token", "")
+        typed = flag("hints", request.params.get("hints"))
+
+        def look_up() -> Credential:
+            def job(reader: Reader) -> Credential:
+                return authenticate(reader, token, account, self._clock_ms())
+
+            return self.store.read(job, quick=True)
+
+        self.watch.admit(asked, request, look_up)
+        asked.who = look_up()
+        session_id = self.live.open_session(account, token, typed=typed, peer=request.peer)
+        return Response(201, HEADERS, encoded(success({"id": session_id}, status=201)))
 
     # One request, top to bottom
 

@@ -50,6 +50,10 @@ _SEND_BYTES = 256 * 1024
 _OUT_OF_FILES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
+TakeOver = Callable[[Any, Head, bytes], bool]
+"""Takes a connection out of the hands of the HTTP shell, or does not."""
+
+
 class HttpServer:
     """An application behind a listening socket, on a thread of its own.
 
@@ -59,6 +63,8 @@ class HttpServer:
             are answered from ``start()`` on.
         bounds: time-outs and sizes.
         watch: sees the requests that are refused before the application has them, and counts.
+        take_over: given the socket, the head and what was read behind it of each request; whether
+            it has taken the connection over, which is then no concern of this server any more.
 
     Raises:
         OSError: the address cannot be had.
@@ -72,9 +78,11 @@ class HttpServer:
         *,
         bounds: Bounds | None = None,
         watch: Watch | None = None,
+        take_over: TakeOver | None = None,
     ) -> None:
         self.app = app
         self.watch = watch
+        self.take_over = take_over
         self.bounds = bounds or Bounds()
         self.stopping = False
         self.connections: set[_Connection] = set()
@@ -259,6 +267,8 @@ class _Connection:
             head = self._read_head(wait_s)
             if head is None:
                 return False
+            if self._is_taken_over(head):
+                return False
             body = self._read_body(head)
         except Refused as refused:
             self._send(self._noted(refusal(refused)), keep_alive=False)
@@ -286,6 +296,11 @@ class _Connection:
         if self._buffer or not self._server.stopping:  # a stop waits for nobody to hang up
             self._linger()
         return False
+
+    def _is_taken_over(self, head: Head) -> bool:
+        """Whether the connection belongs to somebody else from now on, as a WebSocket does."""
+        take_over = self._server.take_over
+        return take_over is not None and take_over(self._sock, head, bytes(self._buffer))
 
     def _noted(self, response: Response) -> Response:
         """*response* with a request id and counted, if the application has not seen to that."""

@@ -86,6 +86,12 @@ METRICS: Mapping[str, Metric] = {
         "counter", "Drops that Tracks lost because they were too far behind."
     ),
     "flowkit_deliveries_waiting": Metric("gauge", "Drops that wait for Tracks."),
+    "flowkit_sessions": Metric("gauge", "Sessions, with or without a connection."),
+    "flowkit_subscriptions": Metric("gauge", "Subscriptions of all sessions."),
+    "flowkit_changes_offered_total": Metric(
+        "counter", "Changes that attached subscriptions were asked about."
+    ),
+    "flowkit_too_slow_total": Metric("counter", "Sessions ended because a reader was too slow."),
     "flowkit_task_runs_total": Metric("counter", "Runs of tasks.", ("kind", "status")),
     "flowkit_script_runs_total": Metric("counter", "Runs of scripts.", ("outcome",)),
 }

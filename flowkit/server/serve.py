@@ -19,13 +19,14 @@ import resource
 import signal
 import socket
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
 from flowkit import limits
 from flowkit._version import __version__
 from flowkit.errors import SettingsError
-from flowkit.server import logs
+from flowkit.server import logs, websocket
 from flowkit.server.app import App
 from flowkit.server.auth import check_account_name, ensure_account
 from flowkit.server.exchange import Bounds
@@ -250,7 +251,14 @@ def _is_loopback(host: str) -> bool:
 
 def _listening(app: App, settings: Settings, bounds: Bounds) -> HttpServer:
     try:
-        return HttpServer(app, settings.host, settings.port, bounds=bounds, watch=app.watch)
+        return HttpServer(
+            app,
+            settings.host,
+            settings.port,
+            bounds=bounds,
+            watch=app.watch,
+            take_over=partial(websocket.take_over, app.live),
+        )
     except OSError as error:
         reason = str(error.strerror or error).partition(" (")[0]  # Python appends the address
         raise SettingsError(

@@ -1,0 +1,294 @@
+"""The WebSocket shell: a socket with an upgrade to a session, and back.
+
+The library ``websockets`` reads and checks what the client sends and makes the frames of control;
+pushes and replies are frames already (``live/frames.py``). One greenlet reads, one writes what the
+kernel refused at first; both on the loop of the sessions.
+
+Source: protocol 9.1 (handshake), 9.2, 9.5 (heartbeat), 9.6 (close codes); RFC 6455.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from websockets.frames import CloseCode, Frame, Opcode
+from websockets.http11 import Request as Upgrade
+from websockets.protocol import State
+from websockets.server import ServerProtocol
+
+from flowkit import limits
+from flowkit.errors import NotFound
+from flowkit.green import Signal, Slots, sleep, sockets, spawn
+from flowkit.protocol.session import NORMAL
+from flowkit.server import message
+from flowkit.server.live.commands import IN_ORDER, Misread, read_command, work_off
+from flowkit.server.live.live import Live
+from flowkit.server.live.sessions import LiveSession
+from flowkit.server.message import Head, Refused
+
+__all__ = ["serve_pair", "take_over"]
+
+_log = logging.getLogger(__name__)
+
+_RECV_BYTES = 64 * 1024
+_TARGET = "/session/"
+
+
+def take_over(live: Live, connected: Any, head: Head, rest: bytes) -> bool:
+    """Take over a connection whose client wants a WebSocket; returns at once.
+
+    Args:
+        live: the sessions.
+        connected: the socket; if it is taken over, it belongs to the loop of *live*.
+        head: the request.
+        rest: what was read behind it.
+
+    Returns:
+        whether it was taken over; False for every other request.
+    """
+    if head.method != "GET" or head.headers.get("upgrade", "").lower() != "websocket":
+        return False
+    live.loop.spawn(_run, live, sockets.taken(connected), head, rest)
+    return True
+
+
+def serve_pair(live: Live) -> Any:
+    """A socket of this process that the loop of *live* answers, as it would one over TCP."""
+    ours, theirs = sockets.pair()
+    live.loop.spawn(_await_head, live, ours)
+    return theirs
+
+
+def _await_head(live: Live, connected: Any) -> None:
+    """Read the upgrade from a connection of this process, then serve it."""
+    sock = sockets.adopt(connected)
+    buffer = bytearray()
+    try:
+        sock.settimeout(limits.request_head_timeout_s)
+        while (end := message.find_head_end(buffer)) < 0:
+            data = sock.recv(_RECV_BYTES)
+            if not data:
+                sock.close()
+                return
+            buffer += data
+        head = message.parse_head(buffer[:end])
+    except (OSError, Refused):
+        sock.close()
+        return
+    _Connection(live, sock).run(head, bytes(buffer[end:]))
+
+
+def _run(live: Live, connected: Any, head: Head, rest: bytes) -> None:
+    _Connection(live, sockets.adopt(connected)).run(head, rest)
+
+
+class _Connection:
+    """One connection; a ``live.sessions.Line``.
+
+    Attributes:
+        is_blocked: whether the kernel takes nothing at the moment.
+    """
+
+    ends_readers = True
+
+    def __init__(self, live: Live, sock: Any) -> None:
+        self.is_blocked = False
+        self._live = live
+        self._sock = sock
+        self._protocol = ServerProtocol(max_size=limits.frame_bytes_max, logger=_quiet)
+        self._session: LiveSession | None = None
+        self._rest = b""
+        self._has_rest: Any = Signal()
+        self._slots = Slots(limits.commands_at_once_max)
+        self._parts: list[bytes] = []
+        self._is_over = False
+
+    def run(self, head: Head, rest: bytes) -> None:
+        """Serve the connection to its end."""
+        writing = None
+        try:
+            self._sock.settimeout(limits.push_stall_s)
+            if not self._shake_hands(head):
+                return
+            writing = spawn(self._write_rest)
+            self._read(rest)
+        except OSError:
+            pass  # the client went away
+        except Exception:  # noqa: BLE001 - the last frame of a connection: the log is all there is
+            _log.exception("a WebSocket ended with an error of the server")
+        finally:
+            self._is_over = True
+            self._has_rest.set()
+            if self._session is not None:
+                self._session.lose(self)
+            if writing is not None:
+                writing.cell.wait(limits.session_goodbye_s)
+            self._sock.close()
+
+    def _shake_hands(self, head: Head) -> bool:
+        """Answer the upgrade; whether it is a WebSocket now."""
+        protocol = self._protocol
+        protocol.receive_data(_spelled(head))
+        upgrade = protocol.events_received()[0]
+        assert isinstance(upgrade, Upgrade)
+        response = protocol.accept(upgrade)
+        session = None
+        if response.status_code == 101:
+            try:
+                session = self._live.session(_session_id(head.target))
+            except NotFound as error:
+                response = protocol.reject(404, error.errors[0])
+        protocol.send_response(response)
+        for data in protocol.data_to_send():
+            self._sock.sendall(data)
+        if session is None:
+            return False
+        self._session = session
+        session.connect(self)
+        return True
+
+    # Reading
+
+    def _read(self, data: bytes) -> None:
+        session, protocol = self._session, self._protocol
+        assert session is not None
+        self._sock.settimeout(None)  # the session's own timers watch it
+        while True:
+            if data:
+                session.heard()
+                protocol.receive_data(data)
+            for frame in protocol.events_received():
+                self._take(frame)
+            self._send_control()
+            if protocol.state is not State.OPEN and protocol.close_expected():
+                return
+            data = self._sock.recv(_RECV_BYTES)
+            if not data:
+                return
+
+    def _take(self, frame: Any) -> None:
+        assert isinstance(frame, Frame)
+        if frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
+            self._parts.append(bytes(frame.data))
+            if frame.fin:
+                text, self._parts = b"".join(self._parts), []
+                self._command(text)
+        elif frame.opcode is Opcode.CLOSE and self._session is not None:
+            closed = self._protocol.close_rcvd
+            if closed is not None and closed.code == NORMAL:
+                self._session.close()
+
+    def _command(self, text: bytes) -> None:
+        session = self._session
+        assert session is not None
+        try:
+            command = read_command(text)
+        except Misread as error:
+            session.reply(error.frame())
+            return
+        # Who does not read what it is answered is not asked what else it wants.
+        if not session.wait_until_room(limits.push_stall_s):
+            return
+        if command.type in IN_ORDER:
+            work_off(command, session, self._live.handle)
+            return
+        self._slots.acquire()
+
+        def work() -> None:
+            try:
+                work_off(command, session, self._live.handle)
+            finally:
+                self._slots.release()
+
+        spawn(work)
+
+    # Writing
+
+    def send(self, frames: list[bytes]) -> None:
+        """Hand *frames* to the kernel and keep what it does not take."""
+        data = frames[0] if len(frames) == 1 else b"".join(frames)
+        if self._rest:
+            self._rest += data
+            return
+        try:
+            sent = sockets.send_now(self._sock, data)
+        except OSError:
+            self.cut()
+            return
+        if sent < len(data):
+            self._rest = data[sent:]
+            self.is_blocked = True
+            self._has_rest.set()
+
+    def _write_rest(self) -> None:
+        """Write what the kernel refused, as it takes it again."""
+        while not self._is_over:
+            self._has_rest.wait()
+            self._has_rest.clear()
+            while self._rest:
+                if not sockets.wait_writable(self._sock, limits.push_stall_s):
+                    self.cut()
+                    return
+                try:
+                    sent = sockets.send_now(self._sock, self._rest)
+                except OSError:
+                    self.cut()
+                    return
+                self._rest = self._rest[sent:]
+            self.is_blocked = False
+            if self._session is not None and not self._is_over:
+                self._session.flush()
+
+    def _send_control(self) -> None:
+        data = b"".join(self._protocol.data_to_send())
+        if data:
+            self.send([data])
+
+    def pulse(self) -> None:
+        """Send a ping."""
+        if self._protocol.state is State.OPEN:
+            self._protocol.send_ping(b"")
+            self._send_control()
+
+    def close(self, code: int, reason: str) -> None:
+        """Send a close frame behind what is kept; the connection ends soon after."""
+        if self._protocol.state is State.OPEN:
+            self._protocol.send_close(CloseCode(code), reason)
+            self._send_control()
+        spawn(self._cut_later)
+
+    def _cut_later(self) -> None:
+        sleep(limits.session_goodbye_s)
+        self.cut()
+
+    def cut(self) -> None:
+        """End the connection at once; whoever waits on it sees its end."""
+        self._rest = b""
+        self.is_blocked = True
+        self._is_over = True
+        self._has_rest.set()
+        sockets.shut(self._sock)
+
+
+_quiet = logging.getLogger("flowkit.server.websocket.frames")
+_quiet.setLevel(logging.CRITICAL)
+
+
+def _session_id(target: str) -> str:
+    """The session in ``/session/<id>/ws``.
+
+    Raises:
+        NotFound: the address is another one.
+    """
+    path = target.partition("?")[0]
+    if path.startswith(_TARGET) and path.endswith("/ws"):
+        return path[len(_TARGET) : -len("/ws")]
+    raise NotFound("There is no WebSocket at this address: make a session first")
+
+
+def _spelled(head: Head) -> bytes:
+    """A head that was read and checked, as bytes for the library, which wants to read it itself."""
+    lines = [f"GET {head.target} HTTP/1.1"]
+    lines += [f"{name}: {value}" for name, value in head.headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")

@@ -1,0 +1,197 @@
+"""Subscriptions: what a client receives, a server delivers, how late a push is, what filters cost.
+
+Receiving: a server that only sends, and clients in processes of their own. Delivering: the peers'
+servers (``fan_out.py``), and cheap receivers that are the same for each of them (``receivers.py``).
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+from fan_out import BATCH, Peer, broadcaster, delivered, flowkit_peer, redis
+from peers import Absent
+from receive_clients import CLIENTS
+from receivers import Receivers, open_files_max
+from timing import show
+
+from flowkit.demo.server import demo_server
+
+MESSAGES = 50_000
+ROUNDS = 3
+SUBSCRIBERS = (100, 1_000)
+FILTERS = 1_000
+HERE = Path(__file__).parent
+
+
+def version_of(package: str) -> str:
+    """Its name and version."""
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError:
+        return f"{package} not installed"
+
+
+def child(script: str, *arguments: object) -> list[str]:
+    """A command that runs one of this folder's programs."""
+    return [sys.executable, str(HERE / script), *map(str, arguments)]
+
+
+def received() -> dict[str, float]:
+    """Messages per second that one client receives, the median of some rounds in turn."""
+    server = subprocess.Popen(child("blast_server.py", MESSAGES), stdout=subprocess.PIPE)
+    spans: dict[str, list[float]] = {name: [] for name in CLIENTS}
+    try:
+        port = int(server.stdout.readline())
+        for _ in range(ROUNDS):
+            for name, taken in spans.items():
+                command = child("receive_clients.py", name, port, MESSAGES)
+                done = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=120)
+                taken.append(float(done.stdout))
+    finally:
+        server.kill()
+        server.wait()
+    return {name: MESSAGES / statistics.median(taken) for name, taken in spans.items()}
+
+
+class Platform:
+    """A server of flowkit in a process of its own, with one flow."""
+
+    def __init__(self, server) -> None:
+        self.server = server
+        self.port = urlsplit(server.url).port
+        self.headers = {"X-Auth-Account": "bench", "X-Auth-Token": server.credentials.token}
+        self.process = psutil.Process().children()[-1]
+        with server.connect() as api:
+            self.flow = api.flow.create({"path": "/bench/f", "capacity": 1_000})["id"]
+
+    def peer(self, subscribes: list[dict]) -> Peer:
+        """It as a peer whose receivers subscribe so."""
+        asked = [{"msgId": "1", "flowId": self.flow, **one} for one in subscribes]
+        return flowkit_peer(self.port, self.flow, self.headers, asked)
+
+    def cpu_s(self) -> float:
+        """Seconds of processor time that it has used."""
+        times = self.process.cpu_times()
+        return times.user + times.system
+
+
+@contextmanager
+def flowkit_server() -> Iterator[Platform]:
+    """A fresh one."""
+    with tempfile.TemporaryDirectory() as folder, demo_server(Path(folder), "bench") as server:
+        yield Platform(server)
+
+
+def own_filters(count: int) -> list[dict]:
+    """As many filters with texts of their own; every drop matches each of them."""
+    return [{"sub": "s", "filter": f"temp >= 0 && name != 'x{n}'"} for n in range(count)]
+
+
+def fan_out(subscribers: int) -> dict[str, float]:
+    """Delivered messages per second, of every peer."""
+    figures: dict[str, float] = {}
+
+    def measure(name: str, opened: Callable, asked: list[dict] | None = None) -> None:
+        try:
+            with opened() as server:
+                peer = server.peer(asked) if asked is not None else server
+                figures[name] = delivered(peer, subscribers)
+                if asked is None or len(asked) == 1:
+                    figures[f"{name}, one stalled"] = delivered(peer, subscribers, stalled=1)
+        except Absent as error:
+            print(f"  {name} was not measured: {error}")
+
+    measure("websockets", broadcaster)
+    try:
+        import uvloop  # noqa: F401 - only whether it is there
+    except ImportError:
+        print("  websockets on uvloop was not measured: uvloop is not installed")
+    else:
+        measure("websockets on uvloop", lambda: broadcaster("uvloop"))
+    measure("flowkit", flowkit_server, [{}])
+    one_for_all = [{"sub": "s", "filter": "temp >= 0"}]
+    measure("flowkit, one filter", flowkit_server, one_for_all)
+    measure("flowkit, a filter each", flowkit_server, own_filters(subscribers))
+    measure("Redis", redis)
+    return figures
+
+
+def latency() -> None:
+    """Milliseconds from the answer to a write until the callback, quiet and under load."""
+    with flowkit_server() as platform:
+        print(f"  {'':<30}{'p50':>10}{'p99':>10}{'p50 of the write':>20}")
+        show_latency("quiet", platform)
+        with Receivers("flowkit", platform.port, 100, platform.peer([{}]).options):
+            show_latency("and 100 other subscribers", platform)
+        load = child("latency_clients.py", "load", json.dumps(place_of(platform)))
+        busy = subprocess.Popen(load)
+        try:
+            show_latency("other flows get 300 drops/s", platform)
+        finally:
+            busy.kill()
+            busy.wait()
+
+
+def place_of(platform: Platform) -> dict:
+    """What another process needs to know."""
+    url, token = platform.server.url, platform.server.credentials.token
+    return {"url": url, "token": token, "flow": platform.flow}
+
+
+def show_latency(name: str, platform: Platform) -> None:
+    """One line."""
+    command = child("latency_clients.py", "write", json.dumps(place_of(platform)))
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=120)
+    pushes, writes = json.loads(done.stdout)
+    cuts = statistics.quantiles(pushes, n=100)
+    print(
+        f"  {name:<30}{statistics.median(pushes) * 1e3:7.2f} ms{cuts[98] * 1e3:7.2f} ms"
+        f"{statistics.median(writes) * 1e3:17.2f} ms"
+    )
+
+
+def filters_cost() -> dict[str, float]:
+    """Processor time of the server for one drop, with filters that do not match it."""
+    figures: dict[str, float] = {}
+    nothing = [{"sub": "s", "filter": "temp > 1000"}]
+    own = [{"sub": "s", "filter": f"temp > {1_000 + n}"} for n in range(FILTERS)]
+    for name, asked, count in (
+        ("no subscriptions", nothing, 0),
+        (f"{FILTERS:,} with the same filter", nothing, FILTERS),
+        (f"{FILTERS:,} with a filter each", own, FILTERS),
+    ):
+        with flowkit_server() as platform:
+            peer = platform.peer(asked)
+            with Receivers("flowkit", platform.port, count, peer.options):
+                peer.publish(0)
+                start, batches = platform.cpu_s(), 50
+                for batch in range(batches):
+                    peer.publish(batch * BATCH)
+                time.sleep(0.5)
+                figures[name] = (platform.cpu_s() - start) / (batches * BATCH)
+    return figures
+
+
+if __name__ == "__main__":
+    os.chdir(HERE)
+    open_files_max()
+    print(", ".join(map(version_of, ("websockets", "websocket-client", "redis", "uvloop"))))
+    print(f"one client receives {MESSAGES:,} messages")
+    show(received(), "messages/s")
+    for subscribers in SUBSCRIBERS:
+        print(f"{subscribers:,} subscribers together receive")
+        show(fan_out(subscribers), "messages/s")
+    print("from the answer to a write until the callback")
+    latency()
+    print("processor time of the server for one drop of a batch")
+    show(filters_cost(), "µs", 1e6)

@@ -174,7 +174,8 @@ class Reader:
         """The reader is over, for a reason that it is told."""
         if self.is_over:
             return
-        self.tell("end", {"reason": reason, "status": status, "errors": list(errors)})
+        if self.place:  # else it has not begun: its subscribe is refused, and nothing comes before
+            self.tell("end", {"reason": reason, "status": status, "errors": list(errors)})
         self.session.remove(self)
 
     # Too slow

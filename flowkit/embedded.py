@@ -107,7 +107,7 @@ class AppTransport:
             _log.exception("a request failed")
             return refusal(ServerError("the platform failed at this request; the log says why"))
 
-    def open_socket(self) -> Any:
+    def open_socket(self, _deadline: object = None) -> Any:
         """A connected socket whose other end the application serves, for a WebSocket.
 
         Raises:

@@ -9,12 +9,13 @@ Source: protocol 3.5 (drops), 5.1 (aggregation), 12 (array create), 13.1, 13.2 (
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from flowkit import limits
 from flowkit.client import finding
 from flowkit.client.arguments import plain
+from flowkit.client.options import seconds
 from flowkit.client.services import Service, verb
 from flowkit.errors import (
     LimitError,
@@ -24,11 +25,16 @@ from flowkit.errors import (
     UsageError,
     platform_error,
 )
-from flowkit.protocol.resources import RESOURCES, normal_path
+from flowkit.protocol.resources import RESOURCES
 from flowkit.query.build import mem
 
 if TYPE_CHECKING:
+    from os import PathLike
+
     from flowkit.client.api import API
+    from flowkit.client.live.subscription import Subscription
+    from flowkit.client.live.values import Gap, Shift
+    from flowkit.client.live.view import LiveView
 
 __all__ = ["Drops", "FlowDrops"]
 
@@ -40,7 +46,7 @@ class FlowDrops(Service):
 
     def __init__(self, api: API, flow: Any) -> None:
         super().__init__(api, RESOURCES["drop"])
-        self._flow_id, self._path = _flow_place(flow)
+        self._flow_id, self._path = finding.flow_place(flow)
 
     def __repr__(self) -> str:
         return f"<drops of {self._flow_id or self._path} of {self._api!r}>"
@@ -136,6 +142,83 @@ class FlowDrops(Service):
             body["sorts"] = _sorts(sorts, {*wanted, *body["groupBy"]})
         return self._api.call("POST", self._place("aggregate"), params, body, is_read=True)
 
+    def subscribe(
+        self,
+        *filters: Any,
+        since: str | None = None,
+        changes: Iterable[str] | None = None,
+        slow: str | None = None,
+        only: str | Iterable[str] | None = None,
+        hints: bool | None = None,
+        on_gap: Callable[[Gap], object] | None = None,
+        resume_file: str | PathLike[str] | None = None,
+        timeout_s: float | None = None,
+    ) -> Subscription:
+        """The drops to come that satisfy all *filters*, one after the other:
+        ``for drop in api.drop(flow).subscribe(mem.elems.temp > 20)``.
+
+        Each matching change comes exactly once, in order, whatever is lost and restarted meanwhile;
+        where that cannot be, a gap is told: to *on_gap*, or by a ``GapWarning``. ``events()`` gives
+        changes and gaps instead of drops. All subscriptions of an API share one connection, which
+        is made now.
+
+        Args:
+            filters: ``Filter`` values or raw texts, joined with AND.
+            since: a position to go on after, or ``"start"`` for all that is still held; None: from
+                now.
+            changes: kinds out of ``create replace update delete evict``; None: the first two.
+            slow: what the server does if this end is too slow: ``disconnect`` (it resumes then) or
+                ``drop`` (a gap).
+            only, hints: as in a find.
+            on_gap: called with each ``Gap``.
+            resume_file: where to keep the place, so that the next run goes on there. If the file is
+                there, *since* is not looked at.
+            timeout_s: the loop ends when nothing came for so many seconds; None: it never does.
+
+        Raises:
+            UsageError: it cannot be asked for like this.
+            SettingsError: *resume_file* is not the place of this flow.
+        """
+        from flowkit.client.live.asking import Asked
+        from flowkit.client.live.subscription import Handlers
+
+        limit_s = None if timeout_s is None else seconds(timeout_s)
+        asked = Asked(finding.present(filters), since, changes, False, slow, only, hints)
+        return self._api.websocket.shared().listen(
+            self._flow_id or self._path,
+            asked,
+            Handlers(gap=on_gap),
+            resume_file=resume_file,
+            timeout_s=limit_s,
+            is_iterated=True,
+        )
+
+    def live(
+        self,
+        *filters: Any,
+        slow: str | None = None,
+        only: str | Iterable[str] | None = None,
+        hints: bool | None = None,
+        on_change: Callable[[Shift], object] | None = None,
+    ) -> LiveView:
+        """The drops that satisfy all *filters*, by id, as a mapping that keeps itself up to date.
+
+        Args:
+            filters: ``Filter`` values or raw texts, joined with AND; not ``AGE``, which changes by
+                mere waiting.
+            slow: what the server does if this end is too slow: ``disconnect`` or ``squash``.
+            only, hints: as in a find.
+            on_change: called with each ``Shift``, in the background.
+
+        Raises:
+            UsageError: it cannot be asked for like this.
+        """
+        from flowkit.client.live.asking import Asked
+
+        asked = Asked(finding.present(filters), None, None, True, slow, only, hints)
+        shared = self._api.websocket.shared(with_handlers=on_change is not None)
+        return shared.view(self._flow_id or self._path, asked, on_change)
+
 
 class Drops:
     """The drops of the account. ``api.drop(flow)`` gives those of one flow."""
@@ -223,18 +306,6 @@ class Drops:
                 hint="api.drop(flow).find(…), api.drop.find(…, path='/…'), api.drop.find_in(flows)",
             )
         return FlowDrops(self._api, path)
-
-
-def _flow_place(flow: Any) -> tuple[str | None, str | None]:
-    """The id or the path of a flow; one of the two is None."""
-    if isinstance(flow, Mapping) and flow.get("id") is None and flow.get("path") is not None:
-        flow = flow["path"]
-    if not isinstance(flow, str) or not flow.startswith("/"):
-        return finding.one_id(flow), None
-    path = normal_path(flow)
-    if path is None:
-        raise UsageError(f"{flow!r} is not the path of a flow", hint="write /account/name/…")
-    return None, path
 
 
 def _as_drop(model: Any) -> Mapping[str, Any]:

@@ -18,10 +18,19 @@ from typing import Any
 from flowkit import limits
 from flowkit.client.credentials import Token
 from flowkit.errors import UsageError
+from flowkit.protocol.resources import normal_path
 from flowkit.query.build import as_filter, mem
 from flowkit.query.nodes import Everything, Filter
 
-__all__ = ["checked_walk", "filter_text", "listed_ids", "one_id", "present", "walk"]
+__all__ = [
+    "checked_walk",
+    "filter_text",
+    "flow_place",
+    "listed_ids",
+    "one_id",
+    "present",
+    "walk",
+]
 
 
 def filter_text(*filters: Any) -> str | None:
@@ -112,6 +121,22 @@ def listed_ids(given: Any) -> list[str]:
     if any(isinstance(entry, Filter) for entry in entries):
         raise UsageError("a list of filters was given as ids", hint="find(*filters)")
     return [one_id(entry) for entry in entries]
+
+
+def flow_place(flow: Any) -> tuple[str | None, str | None]:
+    """The id or the path of a flow, which is either or the flow itself; one of the two is None.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    if isinstance(flow, Mapping) and flow.get("id") is None and flow.get("path") is not None:
+        flow = flow["path"]
+    if not isinstance(flow, str) or not flow.startswith("/"):
+        return one_id(flow), None
+    path = normal_path(flow)
+    if path is None:
+        raise UsageError(f"{flow!r} is not the path of a flow", hint="write /account/name/…")
+    return None, path
 
 
 def walk(

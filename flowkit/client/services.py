@@ -429,13 +429,17 @@ class WebSockets:
             **options,
         )
 
-    def shared(self) -> WebSocket:
-        """The runner of this API's own iterations and views; made at first use, and again when it
-        has ended.
+    def shared(self, *, with_handlers: bool = False) -> WebSocket:
+        """The runner of this API's own iterations and views, connected or about to be; made at
+        first use, and again when it has ended.
+
+        Args:
+            with_handlers: also call handlers in the background.
         """
         with self._lock:
             if self._shared is None or self._shared.is_closed:
                 self._shared = self.connect()
+            self._shared.begin(with_handlers=with_handlers)
             return self._shared
 
     def close(self, timeout_s: float = limits.close_timeout_s) -> None:

@@ -257,11 +257,15 @@ class Keeper:
         known = error if isinstance(error, FlowKitError) else _ended()
         readers, self.readers = self.readers, {}
         self.waiting.end(known)
-        self._told.ended(error)
-        if error is not None:
-            for reader in readers.values():
-                reader.ended(known)
+        for reader in readers.values() if error is not None else ():
+            reader.finish(known)
         self._flush()
+        self._told.ended(error)
+
+    def forget(self) -> None:
+        """In a forked child: the connection is the parent's."""
+        if self._connection is not None:
+            self._connection.let_go()
 
     # --- what comes
 
@@ -353,7 +357,7 @@ class Keeper:
     def add(self, key: str, reader: Reader) -> None:
         """A new reader, or another in place of one with the same key."""
         if self._is_ended:
-            reader.ended(_ended())
+            reader.finish(_ended())
             self._flush()
             return
         self.readers[key] = reader
@@ -366,7 +370,7 @@ class Keeper:
         if reader is None:
             return
         self._retrying.discard(reader)
-        if self._connection is not None and (reader.is_heard or reader.tries):
+        if self._connection is not None and not self._is_ended:
             self._send_message(reader.farewell())
         self._wake.set()
 
@@ -402,7 +406,7 @@ class Keeper:
     def _drop(self, reader: Reader, error: FlowKitError) -> None:
         self.readers.pop(key_of(reader), None)
         self._retrying.discard(reader)
-        reader.ended(error)
+        reader.finish(error)
 
     # --- what goes
 

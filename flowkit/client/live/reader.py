@@ -27,8 +27,10 @@ class Reader:
     Attributes:
         ask: what it asks for.
         take: called with each message and its size in bytes.
-        begun: called with the body of each good reply.
+        begun: called with the position at which it begins, if it had none.
         ended: called with the error when it ends for good.
+        settled: called with ``(None, body)`` when it is confirmed first, with ``(error, None)``
+            when it ends for good.
         inbox: where its messages wait for the user; None: they never wait.
         received: where it goes on after a loss; None: from now.
         is_heard: whether the present connection has confirmed it.
@@ -40,10 +42,11 @@ class Reader:
 
     ask: Subscribe
     take: Callable[[dict[str, Any], int], object]
-    begun: Callable[[Any], object]
+    begun: Callable[[str], object]
     ended: Callable[[FlowKitError], object]
     inbox: Inbox | None = None
     received: str | None = None
+    settled: Callable[[FlowKitError | None, Any], object] = lambda *_: None
     is_heard: bool = False
     is_paused: bool = False
     was_heard: bool = False
@@ -68,6 +71,7 @@ class Reader:
 
     def begin(self, body: Any) -> None:
         """The server has confirmed it; its messages follow."""
+        is_first = not self.was_heard
         self.is_heard = self.was_heard = True
         self.tries = 0
         self.retry_at = None
@@ -75,7 +79,15 @@ class Reader:
             # From now: "now" is this position, also if the connection breaks before a message.
             # With a place of its own nothing moves yet: a gap may still have to be told.
             self.received = body.get("position")
-        self.begun(body)
+            if self.received is not None:
+                self.begun(self.received)
+        if is_first:
+            self.settled(None, body)
+
+    def finish(self, error: FlowKitError) -> None:
+        """It has ended for good."""
+        self.ended(error)
+        self.settled(error, None)
 
     def lose(self) -> None:
         """The connection has gone."""

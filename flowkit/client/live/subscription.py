@@ -34,13 +34,15 @@ class Handlers:
     Attributes:
         drop: with each drop; None: nothing.
         change: with each ``Change``; None: nothing.
+        message: with the id of the flow and each drop; None: nothing.
         gap: with each ``Gap``; None: it is said by a ``GapWarning``.
-        failed: with the error of another handler, or of the subscription itself.
+        failed: with the error of another handler, or of the file.
     """
 
     drop: Callable[[dict[str, Any]], object] | None = None
     change: Callable[[Change], object] | None = None
     gap: Callable[[Gap], object] | None = None
+    message: Callable[[str, dict[str, Any]], object] | None = None
     failed: Callable[[Exception], object] | None = None
 
 
@@ -131,6 +133,24 @@ class Subscription:
         if kind is None:
             self._settle()
         self.close()
+
+    def ends(self) -> tuple[Callable[..., object], Callable[..., object], Callable[..., object]]:
+        """What a reader calls in the loop: with a message and its size, with the first position,
+        with the error that ends it. Those of an iterated one do not hold it, so that it can go.
+        """
+        inbox = self._inbox
+        if self._is_iterated:
+
+            def stop(error: Exception) -> None:
+                inbox.add(error, 0)
+                inbox.close()
+
+            return inbox.add, lambda at: inbox.add({"type": "position", "position": at}, 0), stop
+        return (
+            lambda said, size: inbox.add((self.handle, said), size),
+            lambda at: inbox.add((self.handle, {"type": "position", "position": at}), 0),
+            lambda error: inbox.add((self._ended, error), 0),
+        )
 
     # --- iteration
 
@@ -240,30 +260,39 @@ class Subscription:
         kind, position = said["type"], said.get("position")
         try:
             if kind == "message":
-                self._call(str(said.get("change")), said["value"], position)
+                self._call(said, said["value"], position)
             elif kind == "gap":
                 self._tell_gap(_gap(said), 2)
         except Exception as error:  # noqa: BLE001 - a handler's fault must not stop the runner
             self.fail(error)
         if position is not None:
-            self._move(position)
+            try:
+                self._move(position)
+            except OSError as error:
+                self.fail(error)
 
-    def _call(self, kind: str, drop: dict[str, Any], position: str | None) -> None:
-        if self._handlers.drop is not None:
-            self._handlers.drop(drop)
-        if self._handlers.change is not None:
-            self._handlers.change(Change(kind, drop, position or ""))
+    def _call(self, said: dict[str, Any], drop: dict[str, Any], position: str | None) -> None:
+        handlers = self._handlers
+        if handlers.message is not None:
+            handlers.message(said["resource"], drop)
+        if handlers.drop is not None:
+            handlers.drop(drop)
+        if handlers.change is not None:
+            handlers.change(Change(str(said.get("change")), drop, position or ""))
+
+    def rehandle(self, handlers: Handlers) -> None:
+        """Call other handlers from now on."""
+        self._handlers = handlers
 
     def fail(self, error: Exception) -> None:
         """Report an error to whoever hears of them."""
         if self._handlers.failed is not None:
             self._handlers.failed(error)
 
-    def ended(self, error: Exception) -> None:
-        """The server has ended it for good; in the handlers' thread."""
+    def _ended(self, _error: Exception) -> None:
+        """The server has ended it for good; the runner tells the error."""
         if not self._is_closed:
             self.close()
-            self.fail(error)
 
     def rest(self) -> None:
         """Nothing more waits for the handlers at the moment: what is noted can be written."""

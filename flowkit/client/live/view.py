@@ -46,6 +46,7 @@ class LiveView(Mapping[str, Mapping[str, Any]]):
         self._ready: Cell[None] = Cell()
         self._error: FlowKitError | None = None
         self._is_closed = False
+        self._kept: list[Follower] = []
         self._followers: weakref.WeakSet[Follower] = weakref.WeakSet()
 
     def __repr__(self) -> str:
@@ -126,13 +127,17 @@ class LiveView(Mapping[str, Mapping[str, Any]]):
         """
         return self.follow(None).each(timeout_s)
 
-    def follow(self, on_news: Callable[[], object] | None) -> Follower:
+    def follow(self, on_news: Callable[[Follower], object] | None) -> Follower:
         """Begin to remember shifts; *on_news* is called in the loop when there are some again."""
         with self.lock:
             follower = Follower(self, on_news)
             follower.is_behind = bool(self.held)
             self._followers.add(follower)
         return follower
+
+    def follow_by(self, on_news: Callable[[Follower], object]) -> None:
+        """The same, for as long as the view lives."""
+        self._kept.append(self.follow(on_news))
 
     def close(self) -> None:
         """End it. May be called from any thread, and twice."""
@@ -164,7 +169,7 @@ class LiveView(Mapping[str, Mapping[str, Any]]):
             followers = list(self._followers) if shifts else []
             waking = [follower for follower in followers if follower.add(shifts)]
         for follower in waking:
-            follower.wake()
+            follower.tell()
         if self._place is not None:
             self._ready.set(None)
 
@@ -258,7 +263,7 @@ class Follower:
         is_behind: whether the next thing to tell is the difference to what the view holds.
     """
 
-    def __init__(self, view: LiveView, on_news: Callable[[], object] | None) -> None:
+    def __init__(self, view: LiveView, on_news: Callable[[Follower], object] | None) -> None:
         self.is_behind = False
         self._view = view
         self._on_news = on_news
@@ -282,8 +287,12 @@ class Follower:
             bell, self._bell = self._bell, None
         if bell is not None:
             bell.set(None)
+
+    def tell(self) -> None:
+        """``wake``, and the news; in the loop."""
+        self.wake()
         if self._on_news is not None:
-            self._on_news()
+            self._on_news(self)
 
     def take(self, timeout_s: float | None = 0) -> list[Shift]:
         """The shifts that wait, after at most *timeout_s* seconds; none if there are none then, or

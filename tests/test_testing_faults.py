@@ -239,6 +239,18 @@ def test_a_stalled_proxy_stops_reading(proxy, client):
         client.sendall(bytes(30_000_000))
 
 
+def test_a_stall_after_bytes_begins_in_the_middle(proxy, client):
+    """The first bytes of an answer come, the rest only when the stall is ended."""
+    proxy.set("down", stall_after_bytes=4)
+    client.sendall(b"middle")
+    assert client.recv(10) == b"midd"
+    assert is_silent(client)
+
+    proxy.heal()
+    assert client.recv(10) == b"le"
+    assert proxy.counts.faults["stall_after_bytes"] == 1
+
+
 def test_a_black_hole_takes_everything_and_passes_nothing(proxy, server, client):
     """Bytes and the end of the connection: the target hears of neither."""
     proxy.set("up", black_hole=True)

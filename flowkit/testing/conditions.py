@@ -45,6 +45,8 @@ class FaultSettings(TypedDict, total=False):
         slice_bytes: what passes is cut into pieces of so many bytes; None cuts nothing.
         stall: hold everything back and stop reading: True until told otherwise, or for a number
             of seconds from now. Nothing is lost.
+        stall_after_bytes: begin to stall after so many bytes, in the middle of a message perhaps;
+            counted as for ``reset_after_bytes``. ``stall=False`` ends it.
         black_hole: swallow everything, ends of connections too. A connection that has lost a byte
             never passes another in that direction: TCP does not deliver a stream with a hole.
         reset_after_bytes: reset a connection (RST to both ends) after so many bytes from now, or
@@ -57,6 +59,7 @@ class FaultSettings(TypedDict, total=False):
     bandwidth_bytes_per_s: float | None
     slice_bytes: int | None
     stall: bool | float
+    stall_after_bytes: int | None
     black_hole: bool
     reset_after_bytes: int | None
     close_after_bytes: int | None
@@ -75,6 +78,7 @@ class Faults:
     bandwidth_bytes_per_s: float | None = None
     slice_bytes: int | None = None
     stalled_until: float = 0.0
+    stall_after_bytes: int | None = None
     black_hole: bool = False
     reset_after_bytes: int | None = None
     close_after_bytes: int | None = None
@@ -94,6 +98,7 @@ HEALTHY: FaultSettings = {
     "bandwidth_bytes_per_s": None,
     "slice_bytes": None,
     "stall": False,
+    "stall_after_bytes": None,
     "black_hole": False,
     "reset_after_bytes": None,
     "close_after_bytes": None,
@@ -106,10 +111,11 @@ _LEAST = {
     "bandwidth_bytes_per_s": 1,
     "slice_bytes": 1,
     "stall": 0.0,
+    "stall_after_bytes": 0,
     "reset_after_bytes": 0,
     "close_after_bytes": 0,
 }
-_OPTIONAL = ("bandwidth_bytes_per_s", "slice_bytes", "reset_after_bytes", "close_after_bytes")
+_OPTIONAL = tuple(name for name, value in HEALTHY.items() if value is None)
 _SWITCHES = ("stall", "black_hole")
 
 

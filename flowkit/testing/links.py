@@ -33,6 +33,7 @@ _TICK_S = 0.02
 _SLICE_PAUSE_S = 0.0002
 """Between two slices, so that a reader who is awake sees them apart."""
 
+_CUTS = ("reset_after_bytes", "close_after_bytes", "stall_after_bytes")
 _NEVER = float("inf")
 _End = Literal["fin", "rst"]
 
@@ -60,7 +61,7 @@ class _Lane:
         self._held_bytes = 0
         self._last_due = 0.0
         self._free_at = 0.0
-        self._cuts: dict[str, int | None] = {"reset_after_bytes": None, "close_after_bytes": None}
+        self._cuts: dict[str, int | None] = dict.fromkeys(_CUTS)
         self._woken = Signal()
         self._room = Signal()
 
@@ -183,6 +184,10 @@ class _Lane:
         elif self._cuts["close_after_bytes"] == 0:
             self._cuts["close_after_bytes"] = None
             self._link.close("close_after_bytes")
+        elif self._cuts["stall_after_bytes"] == 0:
+            self._cuts["stall_after_bytes"] = None
+            self.faults = replace(self.faults, stalled_until=_NEVER)
+            self._count("stall_after_bytes")
 
     def _swallows(self) -> bool:
         if self.faults.black_hole:

@@ -8,6 +8,7 @@ same application: what is written through one door is seen through the other at 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from os import PathLike
 from types import TracebackType
 from typing import Any, Self
@@ -15,6 +16,7 @@ from typing import Any, Self
 from flowkit.client.api import API
 from flowkit.embedded import AppTransport, EmbeddedPlatform
 from flowkit.errors import UsageError
+from flowkit.server import websocket
 from flowkit.server.exchange import Bounds
 from flowkit.server.http import HttpServer
 from flowkit.server.serve import bounds_of
@@ -78,7 +80,12 @@ class Platform:
         if self._http is None:
             settings = self._platform.settings
             self._http = HttpServer(
-                self.app, host, port, bounds=bounds or bounds_of(settings), watch=self.app.watch
+                self.app,
+                host,
+                port,
+                bounds=bounds or bounds_of(settings),
+                watch=self.app.watch,
+                take_over=partial(websocket.take_over, self.app.live),
             )
             self._http.start()
         return self._http.url

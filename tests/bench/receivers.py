@@ -26,7 +26,7 @@ from typing import Self
 MARK = b"@"
 READ_BYTES = 1 << 18
 _COUNTS = struct.Struct("QQQ")
-"""Connections that are ready, messages received, connections that the server has ended."""
+"""Connections that are ready and 1 more, messages received, connections that were ended."""
 
 
 def open_files_max() -> None:
@@ -57,12 +57,12 @@ class Receivers:
         self._process = subprocess.Popen([sys.executable, __file__, name], stdin=subprocess.PIPE)
         self._process.stdin.write(json.dumps(config).encode())
         self._process.stdin.close()
-        self._await(lambda: self.ready == count + stalled, 120, "subscribers")
+        self._await(lambda: self.ready == count + stalled + 1, 120, "subscribers")
         os.unlink(name)
 
     @property
     def ready(self) -> int:
-        """Connections that have subscribed."""
+        """Connections that have subscribed, and 1; 0 until all have."""
         return _COUNTS.unpack_from(self._map)[0]
 
     @property
@@ -108,10 +108,20 @@ def masked(text: str) -> bytes:
     return b"\x81" + length + bytes(4) + data
 
 
-def upgrade(port: int, path: str) -> socket.socket:
+def dial(port: int, is_small: bool = False) -> socket.socket:
+    """A connection; a small one has next to no room in the kernel for what nobody reads."""
+    made = socket.socket()
+    if is_small:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    made.settimeout(30)
+    made.connect(("127.0.0.1", port))
+    return made
+
+
+def upgrade(port: int, path: str, is_small: bool = False) -> socket.socket:
     """A WebSocket on which nothing has been sent yet."""
     key = base64.b64encode(os.urandom(16)).decode()
-    made = socket.create_connection(("127.0.0.1", port), 30)
+    made = dial(port, is_small)
     lines = (
         f"GET {path} HTTP/1.1",
         f"Host: 127.0.0.1:{port}",
@@ -153,15 +163,15 @@ def sessions(port: int, headers: dict[str, str]) -> Callable[[], str]:
     return open_one
 
 
-def connecting(config: dict) -> Callable[[int], socket.socket]:
-    """A function that makes the i-th connection and subscribes on it."""
+def connecting(config: dict) -> Callable[[int, bool], socket.socket]:
+    """A function that makes the i-th connection, small or not, and subscribes on it."""
     port = config["port"]
     if config["peer"] == "ws":
-        return lambda _: upgrade(port, config["path"])
+        return lambda _, is_small: upgrade(port, config["path"], is_small)
     if config["peer"] == "redis":
 
-        def subscribe(_: int) -> socket.socket:
-            made = socket.create_connection(("127.0.0.1", port), 30)
+        def subscribe(_: int, is_small: bool) -> socket.socket:
+            made = dial(port, is_small)
             made.sendall(f"SUBSCRIBE {config['channel']}\r\n".encode())
             read_until(made, b":1\r\n")
             return made
@@ -169,8 +179,8 @@ def connecting(config: dict) -> Callable[[int], socket.socket]:
         return subscribe
     open_session = sessions(port, config["headers"])
 
-    def join(number: int) -> socket.socket:
-        made = upgrade(port, f"/session/{open_session()}/ws")
+    def join(number: int, is_small: bool) -> socket.socket:
+        made = upgrade(port, f"/session/{open_session()}/ws", is_small)
         subscribes = config["subscribes"]
         made.sendall(masked(subscribes[number % len(subscribes)]))
         reply = read_until(made, b"}")
@@ -190,16 +200,16 @@ def main() -> None:
     with open(sys.argv[1], "r+b") as file:
         counts = mmap.mmap(file.fileno(), _COUNTS.size)
     connect = connecting(config)
-    stalled = [connect(number) for number in range(config["stalled"])]
+    stalled = [connect(number, True) for number in range(config["stalled"])]
     poll = select.epoll()
     reading = {}
     for number in range(config["count"]):
-        made = connect(number)
+        made = connect(number, False)
         made.setblocking(False)
         reading[made.fileno()] = made
         poll.register(made, select.EPOLLIN)
     received = lost = 0
-    ready = len(reading) + len(stalled)
+    ready = len(reading) + len(stalled) + 1
     _COUNTS.pack_into(counts, 0, ready, 0, 0)
     read = os.read
     while True:

@@ -277,6 +277,9 @@ class _Walk:
                 self._order = to.seq
             return
         self._order = self._done = self._covered_to = to.seq
+        if reason == "recreated":  # also one that a restore brought back: it is told from its start
+            flow_id = self._history.flow_id
+            self._seen = {key: value for key, value in self._seen.items() if key[0] != flow_id}
 
     def _wrong_forgotten(self, since: Position, to: Position) -> str:
         assert self._history is not None
@@ -431,7 +434,10 @@ class _Walk:
 
     def end(self) -> None:
         """What must hold when everything is at rest."""
-        if not self._transcript.is_at_rest or self._history is None:
+        if not self._transcript.is_at_rest:
+            return
+        if self._history is None:
+            self._fault("wire end", "it never had a reply")
             return
         if self._transcript.last_era > self._era and not self._history.is_gone:
             self._fault("wire end", "it did not come back after the last start of the server")

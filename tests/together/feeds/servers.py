@@ -80,7 +80,7 @@ class InProcess(_Folder):
         live = self.platform.app.live
         live.queue_messages_max = self.tiny.queue_messages
         live.queue_bytes_max = self.tiny.queue_bytes
-        return Door(self.platform.url, ACCOUNT, self.platform.token.secret, era)
+        return Door(self.platform.url, ACCOUNT, self.platform.token.token, era)
 
     def stop(self) -> None:
         """Close it."""

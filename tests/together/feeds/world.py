@@ -122,6 +122,7 @@ class World:
     Attributes:
         histories: what truly happened, as far as it has been read.
         counts: what went on.
+        last_refusal: why a connection was last not made, for reports.
     """
 
     server: Server
@@ -129,6 +130,7 @@ class World:
     plan: Plan = field(default_factory=Plan)
     histories: dict[str, History] = field(default_factory=dict)
     counts: Counts = field(default_factory=Counts)
+    last_refusal: str = ""
     _passed: Passed = field(default_factory=dict)
     _era: int = 0
     _door: Door | None = None
@@ -217,6 +219,8 @@ class World:
         if how == "back":
             self.server.go_back()
         self._start()
+        for group in self._groups:  # a client that hears nothing for a while gives up
+            self._cut(group)
 
     def _end(self) -> None:
         for group in self._groups:
@@ -273,7 +277,8 @@ class World:
             group.connection = Connection(self._door, group.readers, receive_bytes=small)
             for reader in self._chance.sample(group.readers, len(group.readers)):
                 group.connection.subscribe(reader)
-        except (OSError, Refused, HTTPException):
+        except (OSError, Refused, HTTPException) as error:
+            self.last_refusal = repr(error)
             self._cut(group)
 
     def _read(self, group: _Group, messages: int, timeout_s: float = 0.0) -> int:
@@ -325,23 +330,13 @@ class World:
             self._read(group, 1_000, 0.02)
 
     def _is_at_rest(self) -> bool:
-        places = {
-            reader.place for group in self._groups for reader in group.readers if reader.is_settled
-        }
-        if any(not reader.is_settled for group in self._groups for reader in group.readers):
-            return self._paths_gone()
+        """Whether every reader is at the head of its flow, or has none to subscribe to."""
         heads = journal.heads(self.server.file)
-        wanted = {place for place in places if place}
+        there = journal.paths(self.server.file)
         return all(
-            heads.get(place.split(".")[1]) == int(place.rpartition(".")[2]) for place in wanted
-        )
-
-    def _paths_gone(self) -> bool:
-        """Whether whoever is not settled subscribes to a path where there is nothing."""
-        assert self._door is not None
-        there = set(journal.paths(self.server.file))
-        return all(
-            reader.is_settled or reader.where["path"] not in there
+            heads.get(reader.place.split(".")[1]) == int(reader.place.rpartition(".")[2])
+            if reader.is_settled and reader.place is not None
+            else reader.where["path"] not in there
             for group in self._groups
             for reader in group.readers
         )
@@ -349,6 +344,7 @@ class World:
     def _check(self) -> list[Violation]:
         """Hold what everyone heard against what happened."""
         self._read_journal()
+        there = journal.paths(self.server.file)
         found: list[Violation] = []
         for group in self._groups:
             for reader in group.readers:
@@ -356,6 +352,7 @@ class World:
                 transcript.progress_max = 1
                 transcript.rest = self._find(reader) if reader.asked.live else None
                 transcript.last_era = self._era
+                transcript.is_at_rest = reader.where["path"] in there
                 found += check(transcript, self.histories)
                 self._count(reader)
         return found

@@ -50,7 +50,7 @@ class Caller:
         self._connection.close()
 
 
-class Writer(threading.Thread):
+class Writer:
     """Makes *count* writes of any kind into some flows, or stops where the server does.
 
     Args:
@@ -62,6 +62,7 @@ class Writer(threading.Thread):
         pause_s: the longest pause between two writes.
 
     Attributes:
+        name: for reports.
         faults: answers that no write should have.
         done: requests that were answered.
     """
@@ -76,7 +77,7 @@ class Writer(threading.Thread):
         passed: Passed,
         pause_s: float = 0.003,
     ) -> None:
-        super().__init__(daemon=True)
+        self.name = seed
         self.faults: list[str] = []
         self.done = 0
         self._caller = Caller(door)
@@ -87,8 +88,21 @@ class Writer(threading.Thread):
         self._pause_s = pause_s
         self._flows: dict[str, str] = {}
         self._drops: dict[str, list[str]] = {path: [] for path in paths}
+        self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def run(self) -> None:
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    def is_alive(self) -> bool:
+        """Whether it still writes."""
+        return self._thread.is_alive()
+
+    def join(self) -> None:
+        """Wait until it has ended."""
+        self._thread.join()
+
+    def _run(self) -> None:
         """Write until it is done, or until the server is gone."""
         try:
             for _ in range(self._count):

@@ -25,16 +25,15 @@ from flowkit import limits
 from flowkit.errors import (
     BadRequest,
     Forbidden,
-    NotFound,
     PlatformError,
     ServerError,
     UsageError,
 )
-from flowkit.protocol.envelope import NOT_LOCATED, Request, Response, success, too_large
+from flowkit.protocol.envelope import Request, Response, too_large
 from flowkit.query.params import flag
 from flowkit.query.places import Places, zip_table
 from flowkit.server import message
-from flowkit.server.answers import HEADERS, PLAIN, encoded, envelope_of, preflight, refusal
+from flowkit.server.answers import HEADERS, encoded, envelope_of, preflight, refusal
 from flowkit.server.asked import Asked, Watch
 from flowkit.server.auth import Credential, authenticate
 from flowkit.server.bodies import read_json
@@ -42,10 +41,10 @@ from flowkit.server.call import Call, Result, Work
 from flowkit.server.checking import check_object, filter_fault
 from flowkit.server.health import Health
 from flowkit.server.live.live import Live
-from flowkit.server.live.polling import polled, posted
 from flowkit.server.logs import under
-from flowkit.server.metrics import CONTENT_TYPE, Metrics
-from flowkit.server.openapi import page as openapi_page
+from flowkit.server.metrics import Metrics
+from flowkit.server.outside import Outside, is_outside
+from flowkit.server.outside import methods_at as outside_methods
 from flowkit.server.router import Router
 from flowkit.server.routes import Match, methods_at, resolve
 from flowkit.server.scripting import Scripting
@@ -61,14 +60,6 @@ _LOG = logging.getLogger(__name__)
 _REQUEST_ID = re.compile(rf"[!-~]{{1,{limits.request_id_chars_max}}}")
 _API_CALL = "apiCallByIdentity"
 _OVERRIDES = ("GET", "MGET", "MPUT")
-_SESSION_METHODS = {
-    "session": ("POST",),
-    "session/{id}/polling": ("GET", "POST"),
-    "session/{id}/streaming": ("GET",),
-    "session/{id}/ws": ("GET",),
-}
-"""The addresses of sessions; the last two need a connection of their own, which a shell hands over.
-"""
 
 
 def _clock_ms() -> int:
@@ -149,6 +140,7 @@ class App:
             places=self._places,
             metrics=self.metrics,
         )
+        self._outside = Outside(self.live, self.watch, self.health, store, self.settings)
 
     def _scheduler(self) -> Scheduler:
         allow_hosts = self.settings.allow_hosts
@@ -188,10 +180,8 @@ class App:
         pretty = False
         try:
             _check_text(request)
-            if request.segments[:1] == ("session",):
-                return self._session(request, asked)
-            if len(request.segments) == 1:
-                return self._of_the_server(request.method, request.segments[0], asked)
+            if is_outside(request.segments):
+                return self._outside.answer(request, asked)
             if request.method == "OPTIONS":
                 return preflight(methods_at(request.segments))
             pretty = flag("pretty", request.params.get("pretty"))
@@ -201,7 +191,7 @@ class App:
                 _LOG.warning("%s: %s", _told(asked), error)
             allowed: Sequence[str] = ()
             if error.status == 405:
-                allowed = methods_at(request.segments) if len(request.segments) > 1 else ["GET"]
+                allowed = _methods_of(request)
             return refusal(error, pretty=pretty, allowed=allowed)
         except UsageError as error:
             return refusal(filter_fault(error), pretty=pretty)
@@ -220,71 +210,6 @@ class App:
         stop_within(parts, limits.background_stop_s)
         stop_within({"scripts": self.scripts}, limits.background_stop_s)
         self.store.close()
-
-    def _of_the_server(self, method: str, name: str, asked: Asked) -> Response:
-        """The addresses that belong to no account; none of them needs a token."""
-        if name == "health":
-            answered = self._health
-        elif name == "metrics" and self.settings.metrics:
-            answered = self._figures
-        elif name == "openapi.json":
-            answered = _description
-        else:
-            raise NotFound(NOT_LOCATED)
-        asked.route = name
-        if method != "GET":
-            raise BadRequest(
-                f"{method[:16]} is not a method of this address, it has GET", status=405
-            )
-        return answered()
-
-    def _health(self) -> Response:
-        fault = self.health.fault()
-        said = f"not ok: {fault}\n" if fault else "ok\n"
-        return Response(503 if fault else 200, PLAIN, said.encode())
-
-    def _figures(self) -> Response:
-        return Response(200, {**PLAIN, "content-type": CONTENT_TYPE}, self.metrics.page())
-
-    def _session(self, request: Request, asked: Asked) -> Response:
-        """Make a session, or serve one over plain requests (9.1)."""
-        asked.route = "/".join(
-            ["session", *("{id}", *request.segments[2:3])][: len(request.segments)]
-        )
-        methods = _SESSION_METHODS.get(asked.route)
-        if methods is None:
-            asked.route = "(none)"
-            raise NotFound(NOT_LOCATED)
-        if request.method == "OPTIONS":
-            return preflight(methods)
-        if request.method not in methods:
-            said = f"{request.method[:16]} is not a method of this address, it has "
-            raise BadRequest(said + ", ".join(methods), status=405)
-        if asked.route == "session":
-            return self._new_session(request, asked)
-        if not asked.route.endswith("/polling"):
-            raise BadRequest("This address needs a server of its own kind of answer", status=426)
-        session = self.live.session(request.segments[1])
-        if request.method == "POST":
-            posted(session, request.body)
-            return Response(200, HEADERS, encoded(success({})))
-        return Response(200, HEADERS, polled(session))
-
-    def _new_session(self, request: Request, asked: Asked) -> Response:
-        account = request.headers.get("x-auth-account", "")
-        token = request.headers.get("x-auth-token", "")
-        typed = flag("hints", request.params.get("hints"))
-
-        def look_up() -> Credential:
-            def job(reader: Reader) -> Credential:
-                return authenticate(reader, token, account, self._clock_ms())
-
-            return self.store.read(job, quick=True)
-
-        self.watch.admit(asked, request, look_up)
-        asked.who = look_up()
-        session_id = self.live.open_session(account, token, typed=typed, peer=request.peer)
-        return Response(201, HEADERS, encoded(success({"id": session_id}, status=201)))
 
     # One request, top to bottom
 
@@ -405,12 +330,8 @@ def _told(asked: Asked) -> str:
 
 def _methods_of(request: Request) -> Sequence[str]:
     """The methods of an address that exists."""
-    return ("GET",) if len(request.segments) == 1 else methods_at(request.segments)
-
-
-def _description() -> Response:
-    """The description of the HTTP API."""
-    return Response(200, HEADERS, openapi_page())
+    segments = request.segments
+    return outside_methods(segments) if is_outside(segments) else methods_at(segments)
 
 
 def _refusing(error: PlatformError) -> Work:

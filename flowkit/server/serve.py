@@ -26,11 +26,12 @@ from typing import Any, Self
 from flowkit import limits
 from flowkit._version import __version__
 from flowkit.errors import SettingsError
-from flowkit.server import logs, websocket
+from flowkit.server import logs, streaming, websocket
 from flowkit.server.app import App
 from flowkit.server.auth import check_account_name, ensure_account
 from flowkit.server.exchange import Bounds
 from flowkit.server.http import HttpServer
+from flowkit.server.message import Head
 from flowkit.server.settings import Settings
 from flowkit.server.store.base import Store
 from flowkit.server.store.sqlite import clock_ms, open_store
@@ -257,7 +258,7 @@ def _listening(app: App, settings: Settings, bounds: Bounds) -> HttpServer:
             settings.port,
             bounds=bounds,
             watch=app.watch,
-            take_over=partial(websocket.take_over, app.live),
+            take_over=partial(_take_over, app),
         )
     except OSError as error:
         reason = str(error.strerror or error).partition(" (")[0]  # Python appends the address
@@ -265,6 +266,13 @@ def _listening(app: App, settings: Settings, bounds: Bounds) -> HttpServer:
             f"cannot listen on {settings.host} port {settings.port}: {reason}",
             hint="name another one with --host or --port; --port 0 takes a free one",
         ) from error
+
+
+def _take_over(app: App, connected: Any, head: Head, rest: bytes) -> bool:
+    """Give a connection to the sessions, if it wants to carry one."""
+    return websocket.take_over(app.live, connected, head, rest) or streaming.take_over(
+        app.live, connected, head, rest
+    )
 
 
 def _heed(_number: int, _frame: object) -> None:

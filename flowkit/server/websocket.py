@@ -10,6 +10,7 @@ Source: protocol 9.1 (handshake), 9.2, 9.5 (heartbeat), 9.6 (close codes); RFC 6
 from __future__ import annotations
 
 import logging
+from socket import SHUT_WR
 from typing import Any
 
 from websockets.frames import CloseCode, Frame, Opcode
@@ -19,13 +20,14 @@ from websockets.server import ServerProtocol
 
 from flowkit import limits
 from flowkit.errors import NotFound
-from flowkit.green import Signal, Slots, sleep, sockets, spawn
+from flowkit.green import Slots, monotonic, sockets, spawn
 from flowkit.protocol.session import NORMAL
 from flowkit.server import message
 from flowkit.server.live.commands import IN_ORDER, Misread, read_command, work_off
 from flowkit.server.live.live import Live
 from flowkit.server.live.sessions import LiveSession
 from flowkit.server.message import Head, Refused
+from flowkit.server.outlet import Outlet
 
 __all__ = ["serve_pair", "take_over"]
 
@@ -84,47 +86,34 @@ def _run(live: Live, connected: Any, head: Head, rest: bytes) -> None:
 
 
 class _Connection:
-    """One connection; a ``live.sessions.Line``.
-
-    Attributes:
-        is_blocked: whether the kernel takes nothing at the moment.
-    """
+    """One connection; a ``live.sessions.Line``."""
 
     ends_readers = True
 
     def __init__(self, live: Live, sock: Any) -> None:
-        self.is_blocked = False
         self._live = live
         self._sock = sock
+        self._outlet = Outlet(sock, self._has_room)
         self._protocol = ServerProtocol(max_size=limits.frame_bytes_max, logger=_quiet)
         self._session: LiveSession | None = None
-        self._rest = b""
-        self._has_rest: Any = Signal()
         self._slots = Slots(limits.commands_at_once_max)
         self._parts: list[bytes] = []
-        self._is_over = False
 
     def run(self, head: Head, rest: bytes) -> None:
         """Serve the connection to its end."""
-        writing = None
         try:
             self._sock.settimeout(limits.push_stall_s)
-            if not self._shake_hands(head):
-                return
-            writing = spawn(self._write_rest)
-            self._read(rest)
+            if self._shake_hands(head):
+                self._read(rest)
         except OSError:
             pass  # the client went away
         except Exception:  # noqa: BLE001 - the last frame of a connection: the log is all there is
             _log.exception("a WebSocket ended with an error of the server")
         finally:
-            self._is_over = True
-            self._has_rest.set()
             if self._session is not None:
                 self._session.lose(self)
-            if writing is not None:
-                writing.cell.wait(limits.session_goodbye_s)
-            self._sock.close()
+            self._linger()
+            self._outlet.close()
 
     def _shake_hands(self, head: Head) -> bool:
         """Answer the upgrade; whether it is a WebSocket now."""
@@ -167,6 +156,22 @@ class _Connection:
             if not data:
                 return
 
+    def _linger(self) -> None:
+        """Read and forget what the client still sends.
+
+        Closing with unread bytes makes the kernel reset the connection, and the client may lose
+        the close frame that tells it why.
+        """
+        until = monotonic() + limits.session_goodbye_s
+        try:
+            self._sock.shutdown(SHUT_WR)
+            while (left_s := until - monotonic()) > 0:
+                self._sock.settimeout(left_s)
+                if not self._sock.recv(_RECV_BYTES):
+                    return
+        except OSError:
+            return  # it has gone, or is late
+
     def _take(self, frame: Any) -> None:
         assert isinstance(frame, Frame)
         if frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
@@ -205,40 +210,18 @@ class _Connection:
 
     # Writing
 
-    def send(self, frames: list[bytes]) -> None:
-        """Hand *frames* to the kernel and keep what it does not take."""
-        data = frames[0] if len(frames) == 1 else b"".join(frames)
-        if self._rest:
-            self._rest += data
-            return
-        try:
-            sent = sockets.send_now(self._sock, data)
-        except OSError:
-            self.cut()
-            return
-        if sent < len(data):
-            self._rest = data[sent:]
-            self.is_blocked = True
-            self._has_rest.set()
+    @property
+    def is_blocked(self) -> bool:
+        """Whether the kernel takes nothing at the moment."""
+        return self._outlet.is_blocked
 
-    def _write_rest(self) -> None:
-        """Write what the kernel refused, as it takes it again."""
-        while not self._is_over:
-            self._has_rest.wait()
-            self._has_rest.clear()
-            while self._rest:
-                if not sockets.wait_writable(self._sock, limits.push_stall_s):
-                    self.cut()
-                    return
-                try:
-                    sent = sockets.send_now(self._sock, self._rest)
-                except OSError:
-                    self.cut()
-                    return
-                self._rest = self._rest[sent:]
-            self.is_blocked = False
-            if self._session is not None and not self._is_over:
-                self._session.flush()
+    def send(self, frames: list[bytes]) -> None:
+        """Hand *frames* to the kernel, and keep what it does not take."""
+        self._outlet.send(frames[0] if len(frames) == 1 else b"".join(frames))
+
+    def _has_room(self) -> None:
+        if self._session is not None:
+            self._session.flush()
 
     def _send_control(self) -> None:
         data = b"".join(self._protocol.data_to_send())
@@ -256,19 +239,11 @@ class _Connection:
         if self._protocol.state is State.OPEN:
             self._protocol.send_close(CloseCode(code), reason)
             self._send_control()
-        spawn(self._cut_later)
-
-    def _cut_later(self) -> None:
-        sleep(limits.session_goodbye_s)
-        self.cut()
+        self._outlet.cut_later()
 
     def cut(self) -> None:
         """End the connection at once; whoever waits on it sees its end."""
-        self._rest = b""
-        self.is_blocked = True
-        self._is_over = True
-        self._has_rest.set()
-        sockets.shut(self._sock)
+        self._outlet.cut()
 
 
 _quiet = logging.getLogger("flowkit.server.websocket.frames")

@@ -33,7 +33,7 @@ def flow(nora):
 
 
 NOWHERE = [
-    *("", "/", "/v4.0", "/v4.0/nora", "/v4.0/nora/", "/session"),
+    *("", "/", "/v4.0", "/v4.0/nora", "/v4.0/nora/"),
     *("/4.0/nora/flow", "/v4/nora/flow", "/vx.0/nora/flow"),
     *(f"/v4.0/nora/{route}" for route in ("tracks", "token/a/b", "tokens/", "x")),
     *("/v4.0/nora/flow/a/b/c", "/v4.0/nora/batch/x", "/v4.0/nora/statistics"),

@@ -52,16 +52,16 @@ _RETRIES_MAX = 5
 
 
 class Line(Protocol):
-    """A connection that carries what a session has to say.
+    """A connection that carries what a session has to say."""
 
-    Attributes:
-        is_blocked: whether the kernel takes nothing at the moment. The line calls
-            ``LiveSession.flush`` when it does again.
-        ends_readers: whether readers end with it; false for one of many polls.
-    """
+    @property
+    def is_blocked(self) -> bool:
+        """Whether the kernel takes nothing at the moment. The line calls ``LiveSession.flush``
+        when it does again."""
 
-    is_blocked: bool
-    ends_readers: bool
+    @property
+    def ends_readers(self) -> bool:
+        """Whether readers end with it; false for one of many polls."""
 
     def send(self, frames: list[bytes]) -> None:
         """Hand *frames* to the kernel and keep what it does not take; never waits."""

@@ -17,7 +17,7 @@ from gevent._hub_local import get_hub_if_exists
 
 from flowkit.errors import UsageError
 from flowkit.green.cells import Cell
-from flowkit.green.native import start_thread
+from flowkit.green.native import NativeLock, start_thread
 from flowkit.green.tasks import Task
 
 __all__ = ["Loop", "Signal"]
@@ -40,13 +40,16 @@ class Loop:
         self._hub: Any = None
         self._stop: Cell[None] = Cell()
         self._ended: Cell[None] = Cell()
-        began: Cell[None] = Cell()
+        # Waited for natively, for a millisecond: were this to let other greenlets run, the next one
+        # that wants the same loop would meet the lock of its maker, and block the thread for good.
+        began = NativeLock()
+        began.acquire()
         start_thread(self._run, began, name=name)
-        began.get()
+        began.acquire()
 
-    def _run(self, began: Cell[None]) -> None:
+    def _run(self, began: Any) -> None:
         self._hub = gevent.get_hub()
-        began.set(None)
+        began.release()
         try:
             self._stop.wait()
         finally:

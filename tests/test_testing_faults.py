@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import random
 import socket
 import threading
 import time
@@ -494,6 +495,30 @@ def test_a_disturbance_does_its_plan_and_leaves_all_well(proxy, dial):
         assert any(words in line for line in begun), (step, begun)
     assert "accept; up: healthy; down: healthy" in repr(proxy)
     assert echoed(dial(), b"b") == b"b"
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_faults_that_lose_nothing_change_nothing(proxy, client, seed):
+    """Whatever is late, slow, cut up or held back: the stream is the same, byte for byte."""
+    data = random.Random(seed).randbytes(100_000)
+    lossless = ("latency", "bandwidth", "slice", "stall")
+
+    def write():
+        for at in range(0, len(data), 1_000):
+            client.sendall(data[at : at + 1_000])
+            time.sleep(0.003)  # so that it lasts as long as the faults do
+
+    writer = threading.Thread(target=write)
+    with proxy.disturb(
+        seed, 0.4, kinds=lossless, every_s=(0.005, 0.02), lasting_s=(0.01, 0.05)
+    ) as disturbance:
+        writer.start()
+        got = b""
+        while len(got) < len(data) and (piece := client.recv(65_536)):
+            got += piece
+        assert got == data, disturbance
+    writer.join(5)
+    assert len(proxy.counts.faults) >= 2
 
 
 def test_a_disturbance_that_is_stopped_takes_its_step_back(proxy, client):

@@ -7,9 +7,7 @@ its own, and returns after the commit that holds it is on disk (many jobs share 
 that raises leaves no trace and its error is raised to its caller alone. Jobs may run on another
 thread than their caller's.
 
-Documents are plain dicts with the member names of the protocol (``flowId``, ``creationDate`` …),
-without unset members. Two things ride along that are no members: a Drop's typed elements
-(``StoredDrop.types``) and a Flow's key and positions (``StoredFlow``).
+What the verbs take and give stands in ``values.py``.
 
 Source: protocol 1 (data model), ``positions`` 1, 2, 3 and 5 (changes, rows, marks, epochs).
 """
@@ -17,8 +15,22 @@ Source: protocol 1 (data model), ``positions`` 1, 2, 3 and 5 (changes, rows, mar
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from flowkit.server.store.values import (
+    Account,
+    Change,
+    Commit,
+    Delivery,
+    FlowCommit,
+    Found,
+    Secret,
+    StoredDrop,
+    StoredFlow,
+    StoredObject,
+    TrackState,
+    Written,
+)
 
 if TYPE_CHECKING:
     from flowkit.server.plan import Plan
@@ -42,227 +54,6 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """An account: the namespace ``/<name>/…`` and the identity that owns it."""
-
-    name: str
-    identity_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Secret:
-    """What a secret stands for.
-
-    Attributes:
-        account: whose it is.
-        object_id: the Token that it belongs to; None for the master token.
-        expires_at: when it stops working, in ms since 1970 UTC; None for never.
-    """
-
-    account: Account
-    object_id: str | None = None
-    expires_at: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class StoredObject:
-    """An object that is no Flow, Drop or Identity: a track, group, token, share, device or task.
-
-    Attributes:
-        kind: the name of its resource (``protocol/resources.py``).
-        account: whose it is.
-        doc: the members shown to users, ``id`` and dates among them, as they were last written.
-        state: what only the server knows of it (an ETag, a password); never shown.
-    """
-
-    kind: str
-    account: str
-    doc: dict[str, Any]
-    state: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def id(self) -> str:
-        """The id."""
-        return str(self.doc["id"])
-
-
-@dataclass(frozen=True, slots=True)
-class StoredFlow:
-    """A Flow with what the store needs to know beside its members.
-
-    Attributes:
-        key: the store's own number of the flow; stands in every row of its drops.
-        doc: the members shown to users.
-        head: the ``seq`` of its newest change, 0 for none.
-        epoch: the epoch of that change (``positions`` 5), the store's present one for none.
-        mark_e, mark_v: the marks E and V (``positions`` 3).
-    """
-
-    key: int
-    doc: dict[str, Any]
-    head: int
-    epoch: str
-    mark_e: int
-    mark_v: int
-
-    @property
-    def id(self) -> str:
-        """The id."""
-        return str(self.doc["id"])
-
-    @property
-    def path(self) -> str:
-        """The path."""
-        return str(self.doc["path"])
-
-    @property
-    def account(self) -> str:
-        """The account in whose namespace it is."""
-        return self.path.split("/", 2)[1]
-
-    @property
-    def capacity(self) -> int:
-        """Most drops it holds."""
-        return int(self.doc["capacity"])
-
-    @property
-    def position(self) -> str:
-        """The position of the newest change, as text (``positions`` 5)."""
-        return f"p1.{self.id}.{self.epoch}.{self.head}"
-
-
-@dataclass(frozen=True, slots=True)
-class StoredDrop:
-    """A Drop's members and, where typed elements were written, member path to type name (2.3)."""
-
-    doc: dict[str, Any]
-    types: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What one write to a flow did.
-
-    Attributes:
-        kind: ``create replace update delete evict pass`` (``positions`` 2).
-        drop: the new state, or the last one for ``delete`` and ``evict``.
-        old: the state before, for ``replace`` and ``update``.
-        position: the position of the change, as text.
-    """
-
-    kind: str
-    drop: StoredDrop
-    old: StoredDrop | None
-    position: str
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """A drop that waits for the Tracks of its flow.
-
-    Attributes:
-        place: its number in the line of its source; numbers rise in the order of commit.
-        drop: the drop as it was written.
-        hops: how many Tracks it has come through (6.5).
-    """
-
-    place: int
-    drop: StoredDrop
-    hops: int
-
-
-@dataclass(frozen=True, slots=True)
-class TrackState:
-    """How far a Track has come, and what went wrong on the way.
-
-    Attributes:
-        place: everything up to this delivery has been dealt with.
-        failures: deliveries that failed, ever.
-        skipped: deliveries that were forgotten because the Track was too far behind, ever.
-        last_failure: one sentence about the newest of either, None for none yet.
-        last_failure_at: when that was, in ms since 1970 UTC.
-    """
-
-    place: int
-    failures: int = 0
-    skipped: int = 0
-    last_failure: str | None = None
-    last_failure_at: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One transition of one drop (``positions`` 1).
-
-    Attributes:
-        seq: its number in the flow.
-        kind: ``create replace update delete evict pass`` (``positions`` 2).
-        at: the server's time of it, in ms since 1970 UTC.
-        new: the state that it began, None for ``delete`` and ``evict``.
-        old: the state that it ended, None for ``create`` and ``pass``, and for a replay that does
-            not hold it any more (not after mark V).
-    """
-
-    seq: int
-    kind: str
-    at: int
-    new: StoredDrop | None
-    old: StoredDrop | None
-
-
-@dataclass(frozen=True, slots=True)
-class FlowCommit:
-    """What one commit did to one flow.
-
-    Attributes:
-        first: the number of its first change here.
-        head: the number of its last one; ``first - 1`` where there was none.
-        changes: all of them, in order; None where nobody watched the flow when they were made, or
-            where they were too many: they stand in the store.
-        is_gone: whether the flow was deleted.
-    """
-
-    first: int
-    head: int
-    changes: tuple[Change, ...] | None = None
-    is_gone: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """What one commit changed, for those who act on it.
-
-    Attributes:
-        sources: paths of flows whose Tracks have new deliveries.
-        kinds: resources of which objects were created, changed or deleted.
-        flows: each flow that it changed, by id.
-        epoch: the epoch of the changes.
-    """
-
-    sources: frozenset[str]
-    kinds: frozenset[str]
-    flows: Mapping[str, FlowCommit] = field(default_factory=dict)
-    epoch: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """The answer to a find: the matching objects in order, and where they were read.
-
-    Attributes:
-        objects: ``StoredDrop`` for drops, plain dicts for other resources; or what was shown of
-            each, as JSON text.
-        position: of the flow, for a find in one flow.
-        scanned: objects that the Python remainder looked at; equal to the objects that the database
-            let through.
-    """
-
-    objects: list[Any]
-    position: str | None = None
-    scanned: int = 0
 
 
 class Reader(Protocol):

@@ -423,6 +423,8 @@ class _Walk:
     def _on_end(self, said: Mapping[str, Any], _position: Position | None) -> None:
         self._is_over = True
         self._held, self._buffer = {}, None
+        if self._asked.live:  # it is emptied, so there is no place that it could go on from
+            self._place = None
         if said["reason"] != "deleted":
             self._fault("wire end", f"{said['reason']}: {said.get('errors')}")
 

@@ -121,6 +121,8 @@ class Reader:
             self.place = said["position"]
         if said.get("type") == "end":
             self.is_over, self.is_there = True, False
+            if self.asked.live:  # what it held is gone, and with it the place to go on from
+                self.place = None
 
 
 class Connection:

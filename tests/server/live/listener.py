@@ -8,6 +8,7 @@ from collections import deque
 from contextlib import ExitStack
 from typing import Any, Self
 
+import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -108,12 +109,11 @@ class Listener:
 
     def closed_with(self) -> tuple[int, str]:
         """Code and reason of the end of the connection, which comes soon."""
-        try:
+        with pytest.raises(ConnectionClosed) as closed:
             while True:
                 self._take(_TIMEOUT_S)
-        except ConnectionClosed as closed:
-            assert closed.rcvd is not None, "the connection broke without a close frame"
-            return closed.rcvd.code, closed.rcvd.reason
+        assert closed.value.rcvd is not None, "the connection broke without a close frame"
+        return closed.value.rcvd.code, closed.value.rcvd.reason
 
     def break_off(self) -> None:
         """Lose the connection without a word."""

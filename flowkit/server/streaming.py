@@ -69,6 +69,7 @@ class _Stream:
         headers = {**HEADERS, "transfer-encoding": "chunked", "connection": "close"}
         self._outlet = Outlet(self._sock, session.flush)
         self._outlet.send(message.render_head(200, headers.items()))
+        self._live.lines.add(self)
         session.connect(self)
         self._sock.settimeout(None)
         try:
@@ -77,6 +78,7 @@ class _Stream:
         finally:
             session.lose(self)
             self._outlet.close()
+            self._live.lines.discard(self)
 
     @property
     def is_blocked(self) -> bool:

@@ -101,6 +101,7 @@ class _Connection:
 
     def run(self, head: Head, rest: bytes) -> None:
         """Serve the connection to its end."""
+        self._live.lines.add(self)
         try:
             self._sock.settimeout(limits.push_stall_s)
             if self._shake_hands(head):
@@ -114,6 +115,7 @@ class _Connection:
                 self._session.lose(self)
             self._linger()
             self._outlet.close()
+            self._live.lines.discard(self)
 
     def _shake_hands(self, head: Head) -> bool:
         """Answer the upgrade; whether it is a WebSocket now."""

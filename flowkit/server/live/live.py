@@ -16,13 +16,13 @@ from typing import Any, TypeVar
 
 from flowkit import limits
 from flowkit.errors import Forbidden, NotFound, ServerError
-from flowkit.green import Loop, NativeLock, sleep
+from flowkit.green import Loop, NativeLock, monotonic, sleep
 from flowkit.protocol.envelope import NOT_LOCATED, Request, Response
 from flowkit.protocol.session import GOING_AWAY
 from flowkit.query.places import Places
 from flowkit.server.auth import Credential
 from flowkit.server.live.hub import Hub
-from flowkit.server.live.sessions import LiveSession
+from flowkit.server.live.sessions import Line, LiveSession
 from flowkit.server.metrics import Metrics
 from flowkit.server.store.base import Reader as Snapshot
 from flowkit.server.store.base import Store
@@ -47,6 +47,7 @@ class Live:
 
     Attributes:
         too_slow: sessions that were ended because their reader was too slow.
+        lines: the connections that there are, each for as long as its socket is open.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Live:
         self.queue_messages_max = queue_messages_max
         self.queue_bytes_max = queue_bytes_max
         self.too_slow = 0
+        self.lines: set[Line] = set()
         self._store = store
         self._sessions: dict[str, LiveSession] = {}
         self._lock = NativeLock()
@@ -149,7 +151,12 @@ class Live:
     def _close_all(self) -> None:
         for session in list(self._sessions.values()):
             session.close(GOING_AWAY, "the server stops")
-        sleep(limits.session_goodbye_s if self._sessions else 0)
+        until = monotonic() + limits.session_goodbye_s
+        while self.lines and monotonic() < until:
+            sleep(_GOODBYE_LOOK_S)
+        for line in list(self.lines):
+            line.cut()
+        sleep(0)
 
     # For sessions, on the loop
 
@@ -208,6 +215,8 @@ class Live:
         for session in sessions:
             session.recheck(known[session.account, session.token], paths)
 
+
+_GOODBYE_LOOK_S = 0.005
 
 _ROUNDS_BETWEEN_CHECKS = 2
 """A credential that expires writes nothing: twice a second they are all looked at."""

@@ -110,10 +110,13 @@ class Listener:
     def closed_with(self) -> tuple[int, str]:
         """Code and reason of the end of the connection, which comes soon."""
         with pytest.raises(ConnectionClosed) as closed:
-            while True:
-                self._take(_TIMEOUT_S)
+            self._take_all()
         assert closed.value.rcvd is not None, "the connection broke without a close frame"
         return closed.value.rcvd.code, closed.value.rcvd.reason
+
+    def _take_all(self) -> None:
+        while True:
+            self._take(_TIMEOUT_S)
 
     def break_off(self) -> None:
         """Lose the connection without a word."""

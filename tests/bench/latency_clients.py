@@ -1,7 +1,7 @@
 """A subscriber and a writer that measure how late a push is, and a load beside them.
 
-``write``: prints two lists in JSON: seconds from the answer to each write until the callback, and
-seconds that each write took. ``load``: writes to other flows until it is ended. The second argument
+``write``: prints two lists in JSON: seconds from the answer to each write until the callback, below
+0 where the push was faster, and seconds from the beginning of the write. ``load``: writes to other flows until it is ended. The second argument
 says where, in JSON.
 """
 
@@ -27,8 +27,7 @@ def write(place: dict) -> None:
     """Write one after the other; a callback in a thread of its own notes when each came."""
     came: dict[int, float] = {}
     done: dict[int, tuple[float, float]] = {}
-    is_open = threading.Event()
-    all_came = threading.Event()
+    confirmed, all_came = threading.Event(), threading.Event()
 
     def on_drop(drop) -> None:
         came[drop["elems"]["n"]] = time.perf_counter()
@@ -36,10 +35,9 @@ def write(place: dict) -> None:
             all_came.set()
 
     with connect(place) as api, api.websocket.connect() as ws:
-        ws.subscribe(place["flow"], on_drop)
-        ws.start()
-        ws.wait_connected(10)
-        is_open.wait(0.2)
+        ws.subscribe(place["flow"], lambda *_: confirmed.set(), filter="temp >= 0", on_drop=on_drop)
+        if not confirmed.wait(10):
+            raise AssertionError("not subscribed")
         flow = api.drop(place["flow"])
         for n in range(WRITES):
             start = time.perf_counter()
@@ -48,8 +46,8 @@ def write(place: dict) -> None:
             time.sleep(PAUSE_S)
         if not all_came.wait(10):
             raise AssertionError(f"{len(came)} of {WRITES} came")
-    pushes = [came[n] - answered for n, (_, answered) in done.items()]
-    print(json.dumps([pushes, [answered - start for start, answered in done.values()]]))
+    after_answer = [came[n] - answered for n, (_, answered) in done.items()]
+    print(json.dumps([after_answer, [came[n] - start for n, (start, _) in done.items()]]))
 
 
 def load(place: dict) -> None:

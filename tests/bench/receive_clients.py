@@ -66,15 +66,28 @@ def flowkit_api(port: int):
     return API(Token("bench", "t" * 32), host=f"http://127.0.0.1:{port}")
 
 
-def flowkit_callback(port: int, clock: Clock, **options) -> None:
-    """The documented runner with a callback."""
+def flowkit_runner(port: int, clock: Clock) -> None:
+    """The documented runner with its handlers, and a plain subscription."""
+
+    def on_open(ws) -> None:
+        clock.begin()
+        ws.subscribe(FLOW)
+
+    def on_message(ws, resource: str, drop: dict) -> None:
+        if clock.is_last():
+            ws.close()
+
     with flowkit_api(port) as api:
+        api.websocket.connect(on_open=on_open, on_message=on_message).run()
 
-        def on_open(ws) -> None:
-            clock.begin()
-            ws.subscribe(FLOW, lambda _: clock.is_last() and ws.close(), **options)
 
-        api.websocket.connect(on_open=on_open).run()
+def flowkit_handler(port: int, clock: Clock) -> None:
+    """A handler of a subscription's own, with a filter: it has a place, and resumes."""
+    with flowkit_api(port) as api:
+        ws = api.websocket.connect()
+        clock.begin()
+        ws.subscribe(FLOW, filter="temp >= 0", on_drop=lambda _: clock.is_last() and ws.close())
+        ws.run()
 
 
 def flowkit_iteration(port: int, clock: Clock) -> None:
@@ -89,9 +102,9 @@ def flowkit_iteration(port: int, clock: Clock) -> None:
 CLIENTS = {
     "websocket-client, counted only": lambda p, c: websocket_app(p, c, undecoded),
     "websocket-client, json.loads": lambda p, c: websocket_app(p, c, json.loads),
-    "flowkit, callback": flowkit_callback,
-    "flowkit, callback with a filter": lambda p, c: flowkit_callback(p, c, filter="temp >= 0"),
-    "flowkit, iteration with a filter": flowkit_iteration,
+    "flowkit, runner": flowkit_runner,
+    "flowkit, handler, filter": flowkit_handler,
+    "flowkit, iteration, filter": flowkit_iteration,
 }
 
 

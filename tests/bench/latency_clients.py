@@ -1,8 +1,8 @@
 """A subscriber and a writer that measure how late a push is, and a load beside them.
 
 ``write``: prints two lists in JSON: seconds from the answer to each write until the callback, below
-0 where the push was faster, and seconds from the beginning of the write. ``load``: writes to other flows until it is ended. The second argument
-says where, in JSON.
+0 where the push was faster, and seconds from the beginning of the write. ``load``: writes to other
+flows until it is ended. The second argument says where, in JSON.
 """
 
 import json

@@ -446,7 +446,7 @@ reconnect_delay_max_s = 30.0
 resubscribe_delay_max_s = 10.0
 """Longest wait between two attempts to subscribe to a flow that is not there at the moment."""
 
-close_timeout_s = 5.0
+close_timeout_s = 2.0
 """Seconds that closing a subscription connection waits for the server to say good-bye, too."""
 
 inbox_messages_max = 10_000

@@ -164,21 +164,24 @@ def secure(connected: Any, host: str, tls: Any, deadline: Deadline) -> Any:
         raise ConnectError(f"TLS with {host} failed: {error}") from error
 
 
-def receive(connected: Any, bytes_max: int, timeout_s: float) -> bytes | None:
+def receive(connected: Any, bytes_max: int, timeout_s: float | None) -> bytes | None:
     """What has come over a gevent socket, as soon as there is any; b"" at its end.
 
     Returns:
-        None if nothing came within *timeout_s* seconds.
+        None if nothing came within *timeout_s* seconds (None: however long it takes).
 
     Raises:
         OSError: the connection has broken.
     """
-    until = monotonic() + timeout_s
-    connected.settimeout(max(timeout_s, _SHORTEST_S))  # 0 would mean not to wait at all
+    until = None if timeout_s is None else monotonic() + timeout_s
+    # 0 would mean not to wait at all.
+    connected.settimeout(None if timeout_s is None else max(timeout_s, _SHORTEST_S))
     try:
         came: bytes = connected.recv(bytes_max)
     except OSError:
-        if monotonic() >= until:  # a timeout comes as several kinds of OSError
+        if (
+            until is not None and monotonic() >= until
+        ):  # a timeout comes as several kinds of OSError
             return None
         raise
     return came

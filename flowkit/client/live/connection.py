@@ -68,8 +68,8 @@ class Connection:
                 found = self.frames.welcome(came)
         self._first = found
 
-    def read(self, timeout_s: float) -> list[bytes] | None:
-        """The messages that have come, perhaps none of them complete; None: nothing came in time.
+    def read(self) -> list[bytes]:
+        """The messages that have come, perhaps none of them complete; waits for some bytes.
 
         Raises:
             ConnectionLost: the connection has ended; ``frames.code`` says how, if it was said.
@@ -77,9 +77,7 @@ class Connection:
         if self._first:
             first, self._first = self._first, []
             return first
-        came = None if self.frames.is_over else self._receive(timeout_s)
-        if came is None and not self.frames.is_over:
-            return None
+        came = None if self.frames.is_over else self._receive(None)
         found = self.frames.messages(came) if came else []
         said = self.frames.to_send()
         if said:
@@ -88,7 +86,7 @@ class Connection:
             raise ConnectionLost(self._farewell())
         return found
 
-    def _receive(self, timeout_s: float) -> bytes | None:
+    def _receive(self, timeout_s: float | None) -> bytes | None:
         try:
             return sockets.receive(self._socket, _READ_BYTES, timeout_s)
         except (OSError, ValueError) as error:
@@ -127,7 +125,7 @@ class Connection:
         """As much of *part* as goes; 0 if the other end takes nothing for a while."""
         try:
             sent: int = self._socket.send(part)
-        except TimeoutError:  # the reader has set a time of its own
+        except TimeoutError:  # that of the handshake
             return 0
         return sent
 
@@ -135,6 +133,10 @@ class Connection:
         """Say that it ends here. The reader then finds the other end's answer, or its end."""
         with suppress(Exception):  # it is over, which is what was wanted
             self.send(self.frames.close(code))
+
+    def cut(self) -> None:
+        """End the traffic: the reader finds that it is over."""
+        sockets.shut(self._socket)
 
     def close(self) -> None:
         """Close the socket, whatever was still to be said."""

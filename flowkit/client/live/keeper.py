@@ -108,12 +108,16 @@ class Keeper:
         self._is_loss_told = False
         self._is_ended = False
         self._end_at: float | None = None
+        self._is_stopped = False
+        self._cut: Exception | None = None
         self._wake = green.Signal()
+        self._alarm = green.Signal()
 
     # --- the one greenlet
 
     def run(self) -> None:
         """Keep a connection until ``end``, or until the server refuses for good."""
+        self._loop.spawn(self._watch)
         try:
             while not self._is_ended:
                 try:
@@ -135,6 +139,8 @@ class Keeper:
             connection.close()
             return
         self._connection = connection
+        self._cut = None
+        self._alarm.set()
         self._full.clear()
         if Act.SUBSCRIBE in self._session.on(Event.CONNECTED, green.monotonic()):
             for reader in self.readers.values():
@@ -152,28 +158,51 @@ class Keeper:
         if connection is None:  # ended while it was being made
             return
         opened_at = green.monotonic()
-        while True:
-            self._mind_time()
+        while self._cut is None:
+            self._wake.clear()
             if self._relieve():
-                self._wake.clear()
-                self._wake.wait(self._spare_s(green.monotonic()))
-                self._session.heard(green.monotonic())  # nobody listened: that is no silence
+                self._is_stopped = True
+                self._wake.wait()
+                self._is_stopped = False
+                self._session.heard(green.monotonic())
                 continue
-            batch = connection.read(self._spare_s(green.monotonic()))
-            if batch is None:
-                continue
+            batch = connection.read()
             now = green.monotonic()
             self._session.heard(now)
             if self._tries and now - opened_at > limits.reconnect_delay_max_s / 10:
                 self._tries = 0
             self._hear(batch)
             green.sleep(0)  # the other connections of the loop take their turn
+        raise self._cut
+
+    def _watch(self) -> None:
+        """The other greenlet: mind the time."""
+        while self._session.state is not State.CLOSED:
+            self._alarm.clear()
+            try:
+                self._mind_time()
+            except Exception as error:  # noqa: BLE001 - the reader raises it
+                self._break(error)
+            self._alarm.wait(self._spare_s(green.monotonic()))
+
+    def _break(self, error: Exception) -> None:
+        """End the present connection for *error*, which its reader raises then."""
+        if self._connection is not None:
+            self._cut = error
+            self._wake.set()
+            self._connection.cut()
 
     def _mind_time(self) -> None:
         now = green.monotonic()
-        if self._end_at is not None and now >= self._end_at:
-            raise ConnectionLost("the server did not say good-bye in time")
         self.waiting.expire(now)
+        self._flush()
+        if self._connection is None:
+            return
+        if self._is_stopped:  # nobody listens: that is no silence
+            self._session.heard(now)
+        if self._end_at is not None and now >= self._end_at:
+            self._end_at = None
+            raise ConnectionLost("the server did not say good-bye in time")
         for reader in [one for one in self._retrying if (one.retry_at or 0.0) <= now]:
             self._retrying.discard(reader)
             self._subscribe(reader)
@@ -188,8 +217,10 @@ class Keeper:
 
     def _spare_s(self, now: float) -> float:
         """Seconds until something is to be done at the latest."""
-        times = [self._session.next_at, self.waiting.next_at, self._end_at]
-        times += [reader.retry_at for reader in self._retrying]
+        times = [self.waiting.next_at]
+        if self._connection is not None:
+            times += [self._session.next_at, self._end_at]
+            times += [reader.retry_at for reader in self._retrying]
         return max(min((at for at in times if at is not None), default=now + _LONG_S) - now, 0.0)
 
     # --- the end of a connection
@@ -197,7 +228,9 @@ class Keeper:
     def _lose(self, error: Exception) -> None:
         """The connection has gone, or could not be made: say so, and wait before the next one."""
         connection, self._connection = self._connection, None
+        self._alarm.set()
         self._session.on(Event.BROKEN, green.monotonic())
+        error, self._cut = self._cut or error, None
         if connection is not None:
             connection.close()
             self._after_loss(connection)
@@ -240,6 +273,7 @@ class Keeper:
         self._is_ended = True
         self._end_at = green.monotonic() + timeout_s
         self._wake.set()
+        self._alarm.set()
         if self._connection is None:
             self._finish(None)
         else:
@@ -250,6 +284,7 @@ class Keeper:
             return
         self._is_ended = True
         self._session.on(Event.ENDED, green.monotonic())
+        self._alarm.set()
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
@@ -402,6 +437,7 @@ class Keeper:
         )
         reader.retry_at = green.monotonic() + wait_s * (0.5 + random.random() / 2)  # noqa: S311 - jitter, no secret
         self._retrying.add(reader)
+        self._alarm.set()
 
     def _drop(self, reader: Reader, error: FlowKitError) -> None:
         self.readers.pop(key_of(reader), None)
@@ -418,7 +454,7 @@ class Keeper:
                 pending.done(error, None)
                 self._flush()
                 return
-            self.waiting.add(msg_id, pending, green.monotonic())
+            self._await(msg_id, pending)
         if self._connection is not None:
             self._send(data, msg_id)
         elif len(self._backlog) < limits.commands_waiting_max:
@@ -426,6 +462,12 @@ class Keeper:
         else:
             self._told.failed(_too_many(len(self._backlog)))
         self._flush()
+
+    def _await(self, msg_id: Any, pending: Pending) -> None:
+        """Wait for a reply: by then somebody must read, and look at the clock."""
+        self.waiting.add(msg_id, pending, green.monotonic())
+        self._wake.set()
+        self._alarm.set()
 
     def _refusal(self) -> FlowKitError | None:
         if self._is_ended:
@@ -441,7 +483,7 @@ class Keeper:
             self._ids += 1
             msg_id = f"s{self._ids}"
             message = {"msgId": msg_id, **message}
-            self.waiting.add(msg_id, pending, green.monotonic())
+            self._await(msg_id, pending)
         self._send(self._api.encode(message), msg_id)
 
     def _send(self, data: bytes, msg_id: Any) -> None:

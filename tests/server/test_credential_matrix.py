@@ -3,15 +3,18 @@
 Nora owns what is asked for; what it is stands behind ``@`` in a row. A cell is a status. Behind the
 status of a list or map, ``+`` says that the answer holds the object and ``-`` that it does not.
 
-Socket commands get a table of the same columns below ``TABLE`` when there are some.
+Every row that is a command of a session, too, is asked once more over one and must be answered
+alike; subscribing is what finding the drops of that flow is.
 """
 
+import json
 import re
 from types import SimpleNamespace
+from urllib.parse import parse_qsl
 
 import pytest
 
-from flowkit.protocol.envelope import NOT_LOCATED
+from flowkit.protocol.envelope import NOT_LOCATED, Request
 from flowkit.server.auth import NO_CREDENTIAL, ensure_account, rotate
 from flowkit.server.routes import ROUTES
 from tests.server.visitor import Visitor, visiting
@@ -475,3 +478,103 @@ def test_what_is_no_credential_is_refused_everywhere(world, route, variant, cell
             wrong[name] = (answer.status, answer.errors)
 
     assert wrong == {}
+
+
+# Sessions
+
+COMMANDS = {
+    ("POST", "R"): "create",
+    ("POST", "R/{flow}"): "create",
+    ("GET", "R"): "findmany",
+    ("GET", "R/{flow}"): "findmany",
+    ("GET", "R/{id}"): "find",
+    ("GET", "R/{flow}/{id}"): "find",
+    ("PUT", "R/{id}"): "update",
+    ("PUT", "R/{flow}/{id}"): "update",
+    ("DELETE", "R/{id}"): "delete",
+    ("DELETE", "R/{flow}/{id}"): "delete",
+}
+"""The routes that are commands of a session (9.2), R being the resource."""
+
+
+def command_rows():
+    """The rows of the table that are commands, each with the name of its command."""
+    for row in rows():
+        (method, pattern), _, _ = row.values
+        resource, *rest = pattern.split("/")
+        kind = COMMANDS.get((method, "/".join(["R", *rest])))
+        if kind is not None and resource not in ("batch", "statistics"):
+            yield pytest.param(kind, *row.values, id=row.id)
+        if (method, pattern) in (("GET", "drop"), ("GET", "drop/{flow}")):
+            for said in ({}, {"sub": "r"}, {"sub": "v", "live": True, "since": None}):
+                yield pytest.param(("subscribe", said), *row.values, id=f"subscribe {said}{row.id}")
+
+
+def session_of(who):
+    """The answer to a new session."""
+    headers = {"x-auth-account": who.account, "x-auth-token": who.token or ""}
+    return who.app.handle(Request("POST", ("session",), {}, headers))
+
+
+def said_over(who, message):
+    """The reply to a command over a session of its own, by polling."""
+    session_id = json.loads(session_of(who).body)["body"]["id"]
+    place = ("session", session_id, "polling")
+    body = json.dumps({**message, "msgId": 1}).encode()
+    assert who.app.handle(Request("POST", place, body=body)).status == 200
+    replies = json.loads(who.app.handle(Request("GET", place)).body)
+    who.app.live.loop.call(who.app.live.session(session_id).close)
+    reply = next(one for one in replies if "head" in one)
+    assert reply["head"]["msgId"] == 1
+    return SimpleNamespace(
+        status=reply["head"]["status"], body=reply["body"], errors=reply["head"]["errors"]
+    )
+
+
+def command_of(kind, pattern, found, address, body):
+    """The message that is the twin of a request."""
+    resource, *rest = pattern.split("/")
+    query = dict(parse_qsl(address.partition("?")[2]))
+    if not isinstance(kind, str):
+        place = {"flowId": found.flow} if rest else {"path": found.path}
+        return {"type": "subscribe", "object": "drop", **place, **kind[1]}
+    message = {"type": kind, "object": resource}
+    if "{flow}" in rest:
+        message["flowId"] = found.flow
+    if "{id}" in rest:
+        message["id"] = found.id
+    if kind in ("create", "update"):
+        message["value"] = body
+    if query:
+        message["options"] = query
+    return message
+
+
+@pytest.mark.parametrize(("kind", "route", "variant", "cells"), list(command_rows()))
+def test_a_command_of_a_session_has_the_rights_of_its_route(world, kind, route, variant, cells):
+    """The same statuses for every credential, found and not found alike."""
+    like = {**{name: name for name in COLUMNS}, **LIKE}
+    method, pattern = route
+    wrong = []
+    for name, who in world.columns.items():
+        resource = pattern.split("/")[0]
+        found = target(world, resource, variant, who, public=name in ("pub", "tP"))
+        address, body = request_of(world, method, pattern, found)
+        answer = said_over(who, command_of(kind, pattern, found, address, body))
+        if isinstance(kind, str):
+            cell, wanted = cell_of(answer, method, pattern, found), cells[like[name]]
+        else:
+            cell, wanted = str(answer.status), cells[like[name]][:3]
+        if cell != wanted:
+            wrong.append(f"{name}: {cell}, the table says {wanted}: {answer.errors}")
+        if answer.status == 404 and answer.errors[0] != NOT_LOCATED:
+            wrong.append(f"{name}: a 404 tells more than that: {answer.errors}")
+
+    assert not wrong, "\n".join(wrong)
+
+
+def test_what_is_no_credential_gets_no_session(world):
+    """403, and nothing is made."""
+    for name, who in world.refused.items():
+        answer = session_of(who)
+        assert (name, answer.status) == (name, 403)

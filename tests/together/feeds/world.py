@@ -65,6 +65,7 @@ class Plan:
         restarts: what happens to the server between rounds: ``stop``, ``kill``, ``back``.
         restart_share: how often that is.
         cut_share: how often a connection is cut, per look at it.
+        stall_share: how often nothing is read from one for a while, per look at it.
         patience_s: how long everything may take to come to rest.
     """
 
@@ -75,6 +76,7 @@ class Plan:
     restarts: tuple[str, ...] = ("stop", "back")
     restart_share: float = 0.5
     cut_share: float = 0.03
+    stall_share: float = 0.1
     patience_s: float = 15.0
 
 
@@ -88,6 +90,7 @@ class Counts:
     restarts: int = 0
     messages: int = 0
     gaps: int = 0
+    skips: int = 0
     snapshots: int = 0
 
     def __iadd__(self, other: Counts) -> Self:
@@ -264,7 +267,7 @@ class World:
             return
         if chance.random() < self.plan.cut_share:
             self._cut(group, reset=chance.random() < 0.5)
-        elif chance.random() < 0.03:
+        elif chance.random() < self.plan.stall_share:
             group.looks_to_skip = chance.choice((20, 100, 400))
         else:
             self._read(group, chance.choice((1, 2, 5, 50)))
@@ -272,7 +275,7 @@ class World:
 
     def _connect(self, group: _Group) -> None:
         assert self._door is not None
-        small = self._chance.choice((0, 2_304, 4_096))
+        small = self._chance.choice((0, 2_304, 2_304))
         try:
             group.connection = Connection(self._door, group.readers, receive_bytes=small)
             for reader in self._chance.sample(group.readers, len(group.readers)):
@@ -358,10 +361,12 @@ class World:
         return found
 
     def _count(self, reader: Reader) -> None:
-        kinds = [heard.said.get("type") for heard in reader.transcript.heard[reader.counted :]]
+        heard = reader.transcript.heard[reader.counted :]
+        kinds = [each.said.get("type") for each in heard]
         reader.counted = len(reader.transcript.heard)
         self.counts.messages += len(kinds)
         self.counts.gaps += kinds.count("gap")
+        self.counts.skips += sum(each.said.get("reason") == "slow" for each in heard)
         self.counts.snapshots += kinds.count("snapshot") // 2
 
     def _find(self, reader: Reader) -> dict[str, Any] | None:

@@ -12,6 +12,11 @@ Who does what::
     resume        a place in a file
     subscription  a listener as its user sees it: handler or iteration, its place
     view          a live query as a mapping
+    roster        the readers of one connection: subscribed, paused, tried again, ended
+    handling      where the handlers run
+    commands      what can be asked besides subscribing
+    asking        what a subscription asks for, checked
+    process       the event loop of the process, its forks and its end
     keeper        keeps one connection for one runner: connects anew, subscribes again
     runner        ``WebSocket``: what users hold
 

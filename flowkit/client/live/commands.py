@@ -7,7 +7,7 @@ Source: protocol 9.2, 9.3.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flowkit import green
@@ -37,6 +37,36 @@ class Commands:
 
     def _timeout_s(self, timeout: float | None) -> float:
         raise NotImplementedError
+
+    def _replying(self, callback: Callable[..., object]) -> Callable[..., object]:
+        raise NotImplementedError
+
+    def send(
+        self,
+        message: Mapping[str, Any],
+        callback: Callable[..., object] | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> None:
+        """Send a message of the protocol, now or as soon as it is connected; *message* stays as it
+        is.
+
+        Args:
+            callback: called as ``callback(ws, body)`` with the reply; one that takes ``error=``
+                also when it fails, otherwise ``on_error`` is.
+            timeout: seconds that the reply may take.
+
+        Raises:
+            UsageError: it has no JSON form, is too large, or the runner is closed.
+        """
+        message = plain(message)
+        if not isinstance(message, Mapping):
+            raise UsageError(f"a message is a mapping, not a {type(message).__name__}")
+        pending = None
+        if callback is not None:
+            what = f"{message.get('type')} {message.get('object', '')}".strip()
+            pending = Pending(what, self._replying(callback), self._timeout_s(timeout))
+        self._ask(message, pending)
 
     def create(
         self,

@@ -7,10 +7,6 @@ After a loss: commands that were sent fail, then a new session, then every reade
 what it has received and every plain subscription plainly. What the server says of the credential
 (401, 403 at ``POST /session``) is final; everything else is tried again for ever.
 
-A user who is slow: if nobody else could use what comes, the connection is not read, and the
-server's bound decides. Otherwise the readers in question pause, and resume from their places once
-there is room, so that nobody is held up by another's loop.
-
 Source: protocol 9.3 to 9.6, ``positions`` 6, 8.
 """
 
@@ -25,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 from flowkit import green, limits
 from flowkit.client.live.connection import Connection, dial, is_passing
 from flowkit.client.live.inbox import Inbox
-from flowkit.client.live.reader import Reader, error_of_end
+from flowkit.client.live.reader import Reader
+from flowkit.client.live.roster import Roster
 from flowkit.client.live.waiting import Pending, Waiting
 from flowkit.errors import ConnectionLost, FlowKitError, LimitError, ProtocolError, UsageError
 from flowkit.protocol.session import NORMAL, Act, Event, Session, Side, State
@@ -86,13 +83,13 @@ class Keeper:
 
     Attributes:
         touched: inboxes with something new; each batch ends with their flush.
-        readers: by ``sub``; plain subscriptions by the text of their flow, after a slash.
+        waiting: the commands that wait for replies.
     """
 
     def __init__(self, api: API, loop: green.Loop, wishes: Wishes, told: Told) -> None:
         self.touched: list[Inbox] = []
-        self.readers: dict[str, Reader] = {}
         self.waiting = Waiting()
+        self._roster = Roster(self._send_message, wishes.timeout_s)
         self._api = api
         self._loop = loop
         self._wishes = wishes
@@ -101,8 +98,6 @@ class Keeper:
         self._session = _new_session(wishes)
         self._connection: Connection | None = None
         self._backlog: list[tuple[bytes, Any]] = []
-        self._full: list[Inbox] = []
-        self._retrying: set[Reader] = set()
         self._ids = 0
         self._tries = 0
         self._is_loss_told = False
@@ -141,10 +136,8 @@ class Keeper:
         self._connection = connection
         self._cut = None
         self._alarm.set()
-        self._full.clear()
         if Act.SUBSCRIBE in self._session.on(Event.CONNECTED, green.monotonic()):
-            for reader in self.readers.values():
-                self._subscribe(reader)
+            self._roster.open()
         backlog, self._backlog = self._backlog, []
         for data, msg_id in backlog:
             if msg_id is None or msg_id in self.waiting:
@@ -160,7 +153,8 @@ class Keeper:
         opened_at = green.monotonic()
         while self._cut is None:
             self._wake.clear()
-            if self._relieve():
+            is_awaited = len(self.waiting) > 0
+            if not self._is_ended and self._roster.must_stop(is_awaited=is_awaited):
                 self._is_stopped = True
                 self._wake.wait()
                 self._is_stopped = False
@@ -203,9 +197,7 @@ class Keeper:
         if self._end_at is not None and now >= self._end_at:
             self._end_at = None
             raise ConnectionLost("the server did not say good-bye in time")
-        for reader in [one for one in self._retrying if (one.retry_at or 0.0) <= now]:
-            self._retrying.discard(reader)
-            self._subscribe(reader)
+        self._roster.mind(now)
         for act in self._session.due(now):
             if act is Act.PULSE:
                 self._send_frames(self._frames().text(_HEARTBEAT) + self._frames().ping())
@@ -219,8 +211,7 @@ class Keeper:
         """Seconds until something is to be done at the latest."""
         times = [self.waiting.next_at]
         if self._connection is not None:
-            times += [self._session.next_at, self._end_at]
-            times += [reader.retry_at for reader in self._retrying]
+            times += [self._session.next_at, self._end_at, self._roster.next_at]
         return max(min((at for at in times if at is not None), default=now + _LONG_S) - now, 0.0)
 
     # --- the end of a connection
@@ -252,9 +243,7 @@ class Keeper:
 
     def _after_loss(self, connection: Connection) -> None:
         self.waiting.lose()
-        self._retrying.clear()
-        for reader in self.readers.values():
-            reader.lose()
+        self._roster.lose()
         self._told.closed(connection.frames.code, connection.frames.reason)
 
     def _delay_s(self, error: Exception) -> float:
@@ -290,10 +279,8 @@ class Keeper:
             connection.close()
             self._after_loss(connection)
         known = error if isinstance(error, FlowKitError) else _ended()
-        readers, self.readers = self.readers, {}
+        self._roster.end(known if error is not None else None)
         self.waiting.end(known)
-        for reader in readers.values() if error is not None else ():
-            reader.finish(known)
         self._flush()
         self._told.ended(error)
 
@@ -305,7 +292,7 @@ class Keeper:
     # --- what comes
 
     def _hear(self, batch: list[bytes]) -> None:
-        readers, loads, plain = self.readers, self._loads, self._told.plain
+        readers, loads, plain = self._roster.by_key, self._loads, self._told.plain
         for text in batch:
             try:
                 said = loads(text)
@@ -319,7 +306,7 @@ class Keeper:
             elif sub is None and kind == "message":
                 plain(said, len(text))
             elif kind == "end":
-                self._take_end(said)
+                self._roster.take_end(said)
             else:
                 reader = readers.get(sub)
                 if reader is not None:
@@ -331,120 +318,33 @@ class Keeper:
         if error is not None:
             self._told.failed(error)
 
-    def _take_end(self, said: dict[str, Any]) -> None:
-        """A reader's end: for good, or until its flow is there again."""
-        reader = self.readers.get(str(said.get("sub")))
-        if reader is None or not reader.is_heard:
-            return
-        reader.take(said, 0)
-        error = error_of_end(said)
-        reader.is_heard = False
-        if said.get("reason") == "deleted" and reader.ask.path is not None:
-            self._retry(reader)
-        else:
-            self._drop(reader, error)
-
     def _flush(self) -> None:
         touched, self.touched[:] = list(self.touched), []
         for inbox in touched:
             inbox.flush()
-            if inbox.is_full and inbox not in self._full:
-                self._full.append(inbox)
+            self._roster.note_full(inbox)
 
-    # --- users who are slow
-
-    def _relieve(self) -> bool:
-        """Whether the connection is not to be read now. Readers may be paused instead."""
-        if not self._full or self._is_ended:
-            return False
-        self._full = [inbox for inbox in self._full if inbox.is_full and not inbox.is_closed]
-        if not self._full:
-            return False
-        if len(self.waiting) and not any(inbox.is_overfull for inbox in self._full):
-            return False
-        heard = [reader for reader in self.readers.values() if reader.is_heard]
-        if all(reader.inbox in self._full for reader in heard):
-            return True
-        if any(reader.ask.sub is None and reader.inbox in self._full for reader in heard):
-            return True  # a plain subscription has no place to come back to
-        for reader in heard:
-            if reader.inbox in self._full:
-                self._pause(reader)
-        return False
-
-    def _pause(self, reader: Reader) -> None:
-        reader.is_heard = False
-        reader.is_paused = True
-        self._send_message(reader.farewell())
-
-    def on_room(self) -> None:
-        """A full inbox was emptied."""
-        self._wake.set()
-        if self._connection is None:
-            return
-        for reader in self.readers.values():
-            if reader.is_paused and (reader.inbox is None or not reader.inbox.is_full):
-                reader.is_paused = False
-                self._subscribe(reader)
-
-    # --- subscriptions
+    # --- what goes
 
     def add(self, key: str, reader: Reader) -> None:
         """A new reader, or another in place of one with the same key."""
         if self._is_ended:
             reader.finish(_ended())
-            self._flush()
-            return
-        self.readers[key] = reader
-        if self._connection is not None:
-            self._subscribe(reader)
+        else:
+            self._roster.add(key, reader)
+        self._alarm.set()
+        self._flush()
 
     def remove(self, key: str) -> None:
         """A reader ends because its user wants it so."""
-        reader = self.readers.pop(key, None)
-        if reader is None:
-            return
-        self._retrying.discard(reader)
-        if self._connection is not None and not self._is_ended:
-            self._send_message(reader.farewell())
+        if not self._is_ended:
+            self._roster.remove(key)
+            self._wake.set()
+
+    def on_room(self) -> None:
+        """A full inbox was emptied."""
         self._wake.set()
-
-    def _subscribe(self, reader: Reader) -> None:
-        reader.tries += 1
-        reader.retry_at = None
-
-        def done(error: FlowKitError | None, body: Any) -> None:
-            if self.readers.get(key_of(reader)) is not reader or reader.is_paused:
-                return
-            if error is None:
-                reader.begin(body)
-            elif not isinstance(error, ConnectionLost):
-                self._refused(reader, error)
-
-        pending = Pending("subscribe drop", done, self._wishes.timeout_s)
-        self._send_message(reader.message(), pending)
-
-    def _refused(self, reader: Reader, error: FlowKitError) -> None:
-        if not reader.may_come_back(error):
-            self._drop(reader, error)
-        elif self._connection is not None:  # else it is subscribed with the next one
-            self._retry(reader)
-
-    def _retry(self, reader: Reader) -> None:
-        wait_s = min(
-            limits.reconnect_first_delay_s * 2.0 ** min(reader.tries, 30),
-            limits.resubscribe_delay_max_s,
-        )
-        reader.retry_at = green.monotonic() + wait_s * (0.5 + random.random() / 2)  # noqa: S311 - jitter, no secret
-        self._retrying.add(reader)
-        self._alarm.set()
-
-    def _drop(self, reader: Reader, error: FlowKitError) -> None:
-        self.readers.pop(key_of(reader), None)
-        self._retrying.discard(reader)
-        reader.finish(error)
-
-    # --- what goes
+        self._roster.on_room()
 
     def ask(self, data: bytes, msg_id: Any, pending: Pending | None) -> None:
         """Send a command, now or when there is a connection."""
@@ -497,11 +397,6 @@ class Keeper:
     def _frames(self) -> Any:
         assert self._connection is not None
         return self._connection.frames
-
-
-def key_of(reader: Reader) -> str:
-    """Under which name a keeper holds *reader*: its ``sub``, or its flow, which no ``sub`` is."""
-    return reader.ask.sub if reader.ask.sub is not None else f"/{reader.flow}"
 
 
 def _new_session(wishes: Wishes) -> Session:

@@ -17,7 +17,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from flowkit import green, limits
-from flowkit.client.arguments import plain
 from flowkit.client.live import process
 from flowkit.client.live.asking import Asked, plain_subscription, reader_of, signature
 from flowkit.client.live.commands import Commands
@@ -444,36 +443,11 @@ class WebSocket(Commands):
         if callback is not None or not ending:
             self.send(said, callback)
 
-    # --- commands
+    # --- commands; see ``Commands``
     # -----------------------------------------------------------------------------------
 
-    def send(
-        self,
-        message: Mapping[str, Any],
-        callback: Callable[..., object] | None = None,
-        *,
-        timeout: float | None = None,
-    ) -> None:
-        """Send a message of the protocol, now or as soon as it is connected; *message* stays as it
-        is.
-
-        Args:
-            callback: called as ``callback(ws, body)`` with the reply; one that takes ``error=``
-                also when it fails, otherwise ``on_error`` is.
-            timeout: seconds that the reply may take.
-
-        Raises:
-            UsageError: it has no JSON form, is too large, or the runner is closed.
-        """
-        message = plain(message)
-        if not isinstance(message, Mapping):
-            raise UsageError(f"a message is a mapping, not a {type(message).__name__}")
-        pending = None
-        if callback is not None:
-            what = f"{message.get('type')} {message.get('object', '')}".strip()
-            done = partial(self._handling.tell_reply, callback)
-            pending = Pending(what, done, self._timeout_s(timeout))
-        self._ask(message, pending)
+    def _replying(self, callback: Callable[..., object]) -> Callable[..., object]:
+        return partial(self._handling.tell_reply, callback)
 
     def _ask(self, message: Mapping[str, Any], pending: Pending | None) -> None:
         if self._is_closed:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from tests.scenarios.finds import finds
-from tests.scenarios.scenario import ANYTHING, Scenario, drop, flow
+from tests.scenarios.scenario import ANYTHING, Scenario, drop, flow, pushed
 
 FIELD = flow("field", "/nora/field", capacity=2)
 FIRST = drop("first", "field", {"temp": 5}, fhash="bench")
@@ -208,6 +208,7 @@ def _creates() -> Iterator[Scenario]:
         status=201,
         answer=fresh,
         effects=CREATED,
+        pushes=("push in /nora/field: create <new>",),
     )
     yield Scenario(
         name="a drop that the flow's filter refuses is not stored",
@@ -305,7 +306,8 @@ def _deletes() -> Iterator[Scenario]:
     )
     for base, forgotten in ((one, gone[:1]), (every, gone)):
         yield base
-        yield _with(base, "and forgotten at once", {"forget": "1"}, effects=forgotten)
+        forget = {"effects": forgotten, "pushes": tuple(pushed(base))}
+        yield _with(base, "and forgotten at once", {"forget": "1"}, **forget)
         yield _with(base, "with the position", {"positions": "1"}, head=POSITION)
         yield _with(base, "indented", {"pretty": "1"}, is_indented=True)
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from flowkit.protocol.envelope import CREATED, PROCESSED
 from flowkit.protocol.resources import is_id
-from tests.scenarios.scenario import Scenario, filled, matched
+from flowkit.protocol.subscribing import KINDS, Subscribe
+from flowkit.server.live.frames import payload
+from tests.scenarios.scenario import Scenario, filled, matched, pushed
 from tests.scenarios.snapshot import differences, snapshot
 from tests.server.visitor import Answered, Visitor, visiting
 
@@ -29,20 +32,55 @@ def run(scenario: Scenario, folder: Path) -> Answered:
         visitors = {"nora": nora, "bob": bob}
         names = _prepared(scenario, visitors)
         file = folder / "flowkit.sqlite"
+        listening = Listening(nora, bob)
         _settle(nora)
         before = snapshot(file)
         answered = _ask(scenario, visitors[scenario.who], names)
         _check_answer(scenario, answered, names)
         _settle(nora)
-        found = differences(before, snapshot(file), _namer(names))
+        called = _namer(names)
+        found = differences(before, snapshot(file), called)
+        heard = listening.heard(called)
     stated = _with_notifications(scenario.effects)
     if scenario.is_counted:
         stated.append(f"apiCallByIdentity of <{scenario.who}> +1")
     stated = [_in_names(line, names) for line in stated]
+    told = sorted(_in_names(line, names) for line in pushed(scenario))
+    assert heard == told, "what readers are told is another thing than stated"
     missing, unstated = Counter(stated) - Counter(found), Counter(found) - Counter(stated)
     assert not missing, f"stated, but did not happen: {sorted(missing.elements())}"
     assert not unstated, f"happened, but is not stated: {sorted(unstated.elements())}"
     return answered
+
+
+class Listening:
+    """Readers of every change of every flow that there is."""
+
+    def __init__(self, *visitors: Visitor) -> None:
+        self._live = visitors[0].app.live
+        self._sessions = [
+            self._live.session(self._live.open_session(each.account, each.token or ""))
+            for each in visitors
+        ]
+        for session, visitor in zip(self._sessions, visitors, strict=True):
+            for flow in visitor.ask("GET", "/flow?limit=1000").body:
+                if flow["path"].startswith(f"/{visitor.account}/"):
+                    ask = Subscribe(path=flow["path"], sub=flow["path"], changes=KINDS)
+                    self._live.loop.call(session.subscribe, ask, None)
+
+    def heard(self, called: Callable[[Any], str]) -> list[str]:
+        """What they have been told by now, one line for each message."""
+        self._live.loop.call(bool)  # the commits of the request were handed to it before
+        lines = []
+        for session in self._sessions:
+            for data in session.pushes.take(2**30):
+                message = json.loads(payload(data))
+                if message["type"] == "message":
+                    said = f"{message['change']} {called(message['value']['id'])}"
+                    lines.append(f"push in {message['sub']}: {said}")
+                elif message["type"] == "end":
+                    lines.append(f"end of {called(message['resource'])}: {message['reason']}")
+        return sorted(lines)
 
 
 def _prepared(scenario: Scenario, visitors: dict[str, Visitor]) -> dict[str, Any]:

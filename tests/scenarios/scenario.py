@@ -17,7 +17,17 @@ from typing import Any
 
 from flowkit.server.routes import Route, resolve
 
-__all__ = ["ANYTHING", "Given", "Scenario", "drop", "exercised", "flow", "made", "matched"]
+__all__ = [
+    "ANYTHING",
+    "Given",
+    "Scenario",
+    "drop",
+    "exercised",
+    "flow",
+    "made",
+    "matched",
+    "pushed",
+]
 
 ANYTHING: Any = ...
 """Stands in an answer for what a scenario does not speak of."""
@@ -81,6 +91,8 @@ class Scenario:
         head: further members of the head.
         effects: every change of the store, one line each, in any order. A line about an inbox
             stands for the notification and its two counts, those of every new drop.
+        pushes: what readers of the flows that stand before are told, one line each, where that is
+            not just the rows that begin and end; None: it is.
         is_indented: whether the answer is laid out over lines.
         is_counted: whether the call itself is counted (10); not where the credential is refused.
     """
@@ -102,8 +114,23 @@ class Scenario:
     references: Any = field(default_factory=dict)
     head: Mapping[str, Any] = field(default_factory=dict)
     effects: tuple[str, ...] = ()
+    pushes: tuple[str, ...] | None = None
     is_indented: bool = False
     is_counted: bool = True
+
+
+def pushed(scenario: Scenario) -> list[str]:
+    """What readers are told: each row that begins, each that ends without another, each end."""
+    if scenario.pushes is not None:
+        return list(scenario.pushes)
+    begun = [line for line in scenario.effects if line.startswith("row begun in ")]
+    ended = [line for line in scenario.effects if _ENDED.match(line)]
+    return [
+        line.replace("row begun", "push").replace("row ended", "push") for line in begun + ended
+    ]
+
+
+_ENDED = re.compile(r"row ended in \S+: (delete|evict) ")
 
 
 def exercised(scenario: Scenario) -> tuple[Route, frozenset[str]]:

@@ -36,6 +36,7 @@ LIES = [
     replace(MADE, answer={}),
     replace(MADE, notes=("something",)),
     replace(MADE, answer={**MADE.answer, "capacity": 6}),
+    replace(MADE, pushes=("push in /nora/a: create <first>",)),
     replace(MADE, params={"pretty": "1"}, headers={"X-HTTP-Method-Override": "MGET"}),
 ]
 """The same scenario with something left out, added or changed."""

@@ -46,7 +46,7 @@ def run(scenario: Scenario, folder: Path) -> Answered:
         stated.append(f"apiCallByIdentity of <{scenario.who}> +1")
     stated = [_in_names(line, names) for line in stated]
     told = sorted(_in_names(line, names) for line in pushed(scenario))
-    assert heard == told, "what readers are told is another thing than stated"
+    assert heard == told, f"readers are told {heard}, stated is {told}"
     missing, unstated = Counter(stated) - Counter(found), Counter(found) - Counter(stated)
     assert not missing, f"stated, but did not happen: {sorted(missing.elements())}"
     assert not unstated, f"happened, but is not stated: {sorted(unstated.elements())}"

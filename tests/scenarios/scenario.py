@@ -123,11 +123,12 @@ def pushed(scenario: Scenario) -> list[str]:
     """What readers are told: each row that begins, each that ends without another, each end."""
     if scenario.pushes is not None:
         return list(scenario.pushes)
+    gone = [line for line in scenario.effects if line.startswith("flow removed: ")]
+    if gone:
+        return [line.replace("flow removed:", "end of") + ": deleted" for line in gone]
     begun = [line for line in scenario.effects if line.startswith("row begun in ")]
     ended = [line for line in scenario.effects if _ENDED.match(line)]
-    return [
-        line.replace("row begun", "push").replace("row ended", "push") for line in begun + ended
-    ]
+    return [re.sub("row (begun|ended)", "push", line) for line in (*begun, *ended)]
 
 
 _ENDED = re.compile(r"row ended in \S+: (delete|evict) ")

@@ -91,8 +91,8 @@ class Scenario:
         head: further members of the head.
         effects: every change of the store, one line each, in any order. A line about an inbox
             stands for the notification and its two counts, those of every new drop.
-        pushes: what readers of the flows that stand before are told, one line each, where that is
-            not just the rows that begin and end; None: it is.
+        pushes: what readers of the flows that stand before are told, system flows apart, one line
+            each, where that is not just the rows that begin and end; None: it is.
         is_indented: whether the answer is laid out over lines.
         is_counted: whether the call itself is counted (10); not where the credential is refused.
     """
@@ -123,7 +123,7 @@ def pushed(scenario: Scenario) -> list[str]:
     """What readers are told: each row that begins, each that ends without another, each end."""
     if scenario.pushes is not None:
         return list(scenario.pushes)
-    gone = [line for line in scenario.effects if line.startswith("flow removed: ")]
+    gone = [line for line in scenario.effects if re.match(r"flow removed: <\w+>", line)]
     if gone:
         return [line.replace("flow removed:", "end of") + ": deleted" for line in gone]
     begun = [line for line in scenario.effects if line.startswith("row begun in ")]

@@ -87,7 +87,7 @@ class Frames:
                 raise ProtocolError("the server does not speak WebSocket: its answer has no end")
             return None
         self._held = b""
-        if held.startswith(b"HTTP/1.1 101"):
+        if held.startswith(b"HTTP/1.1 101") and end >= len(_HEAD_END):
             self._protocol.receive_data(held[:end])
             self._check_welcome()
             return self.messages(held[end:])
@@ -115,6 +115,8 @@ class Frames:
         Nothing follows once ``is_over``; ``code`` and ``reason`` stand then.
         """
         found: list[bytes] = []
+        if self.is_over:
+            return found
         held = self._held + data if self._held else data
         end, at = len(held), 0
         while at + 2 <= end:
@@ -129,14 +131,14 @@ class Frames:
                 found.append(held[body:stop])
             else:
                 self._by_library(held[at:stop], found)
+                if self.is_over:
+                    stop = end
             at = stop
         self._held = held[at:]
         return found
 
     def _by_library(self, data: bytes, found: list[bytes]) -> None:
         """Give whole frames to the library, and take what it makes of them."""
-        if self.is_over:
-            return
         self._protocol.receive_data(data)
         for event in self._protocol.events_received():
             if isinstance(event, Frame) and event.opcode in _TEXTS:

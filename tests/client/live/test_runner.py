@@ -25,7 +25,7 @@ def plain(n):
 
 
 def test_the_old_callbacks_are_called_as_they_always_were():
-    """on_open(ws), on_message(ws, resource, value), callback(ws, body) and on_close(ws) all come."""
+    """on_open(ws), on_message(ws, id, value), callback(ws, body) and on_close(ws) all come."""
 
     def script(line):
         line.reply(line.hear(), {})
@@ -102,9 +102,12 @@ def test_an_error_without_a_msgid_reaches_on_error():
         line.stay()
 
     errors = []
-    with Desk(script) as desk, desk.api() as api:
-        with api.websocket.connect(on_error=lambda ws, e: errors.append(e)):
-            until(lambda: errors)
+    with (
+        Desk(script) as desk,
+        desk.api() as api,
+        api.websocket.connect(on_error=lambda ws, e: errors.append(e)),
+    ):
+        until(lambda: errors)
 
     assert isinstance(errors[0], BadRequest)
     assert errors[0].errors == ["unknown type"]
@@ -150,11 +153,14 @@ def test_a_handler_that_raises_is_reported_and_passed():
         if len(got) == 1:
             raise KeyError("temp")
 
-    with Desk(script) as desk, desk.api() as api:
-        with api.websocket.connect(
+    with (
+        Desk(script) as desk,
+        desk.api() as api,
+        api.websocket.connect(
             on_message=on_message, on_error=lambda ws, error: errors.append(error)
-        ):
-            until(lambda: len(got) == 2)
+        ),
+    ):
+        until(lambda: len(got) == 2)
 
     assert [type(error) for error in errors] == [KeyError]
 
@@ -219,16 +225,16 @@ def test_a_reader_that_got_nothing_yet_goes_on_where_the_reply_said():
 def test_a_refused_credential_is_final(statuses):
     """on_error and on_close are told, run() raises Forbidden, and nothing is tried again."""
     told = []
-    with Desk(lambda line: line.close(1008, "revoked"), sessions=statuses) as desk:
-        with desk.api() as api:
-            ws = api.websocket.connect(
-                on_error=lambda ws, error: told.append(type(error)),
-                on_close=lambda ws: told.append(ws.code),
-            )
-            with pytest.raises(Forbidden):
-                ws.run()
-            with pytest.raises(Forbidden):
-                ws.wait_connected(1)
+    desk = Desk(lambda line: line.close(1008, "revoked"), sessions=statuses)
+    with desk, desk.api() as api:
+        ws = api.websocket.connect(
+            on_error=lambda ws, error: told.append(type(error)),
+            on_close=lambda ws: told.append(ws.code),
+        )
+        with pytest.raises(Forbidden):
+            ws.run()
+        with pytest.raises(Forbidden):
+            ws.wait_connected(1)
 
     assert told == ([1008, ConnectionLost, Forbidden] if statuses[0] == 201 else [Forbidden])
     assert len([1 for method, _, _ in desk.asked if method == "POST"]) == len(statuses)
@@ -238,9 +244,12 @@ def test_a_refused_credential_is_final(statuses):
 def test_what_passes_is_tried_again_and_told_once(status):
     """A server that is not ready yet is connected to as soon as it is."""
     errors = []
-    with Desk(lambda line: line.stay(), sessions=[status, status]) as desk, desk.api() as api:
-        with api.websocket.connect(on_error=lambda ws, error: errors.append(error)) as ws:
-            ws.wait_connected(10)
+    with (
+        Desk(lambda line: line.stay(), sessions=[status, status]) as desk,
+        desk.api() as api,
+        api.websocket.connect(on_error=lambda ws, error: errors.append(error)) as ws,
+    ):
+        ws.wait_connected(10)
 
     assert [error.status for error in errors] == [status]
     assert len(desk.lines) == 1
@@ -292,10 +301,10 @@ def test_replies_in_any_order_find_their_commands():
     with Desk(script) as desk, desk.api() as api, api.websocket.connect() as ws:
         other = f"f{'1' * 24}"
 
-        def ask(id):
-            found[id] = ws.find("flow", id)["id"]
+        def ask(name):
+            found[name] = ws.find("flow", name)["id"]
 
-        threads = [threading.Thread(target=ask, args=(id,)) for id in (FLOW, other)]
+        threads = [threading.Thread(target=ask, args=(name,)) for name in (FLOW, other)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -328,18 +337,20 @@ def test_send_leaves_the_callers_message_as_it_is():
 @pytest.mark.parametrize("flow", ["", None, 5, {}, "//", "a flow"])
 def test_what_is_no_flow_is_refused_at_once(flow):
     """subscribe says what it needs, before anything is sent."""
-    with Desk(lambda line: line.stay()) as desk, desk.api() as api:
-        with pytest.raises(UsageError):
-            api.websocket.connect().subscribe(flow)
+    with Desk(lambda line: line.stay()) as desk, desk.api() as api, pytest.raises(UsageError):
+        api.websocket.connect().subscribe(flow)
 
     assert desk.asked == []
 
 
 def test_a_heartbeat_and_a_ping_go_out_in_time():
     """The server hears a heartbeat and a ping every heartbeat_s."""
-    with Desk(lambda line: line.stay()) as desk, desk.api() as api:
-        with api.websocket.connect(heartbeat_s=0.05):
-            until(lambda: desk.lines and len(desk.lines[0].heard) >= 3)
+    with (
+        Desk(lambda line: line.stay()) as desk,
+        desk.api() as api,
+        api.websocket.connect(heartbeat_s=0.05),
+    ):
+        until(lambda: desk.lines and len(desk.lines[0].heard) >= 3)
 
         assert desk.lines[0].pings >= 2
         assert desk.lines[0].heard[0] == {"type": "heartbeat"}
@@ -355,29 +366,39 @@ def test_silence_makes_it_connect_anew():
             time.sleep(3)  # a server that hangs: it reads nothing and answers nothing
 
     errors = []
-    with Desk(script) as desk, desk.api() as api:
-        with api.websocket.connect(
+    with (
+        Desk(script) as desk,
+        desk.api() as api,
+        api.websocket.connect(
             heartbeat_s=0.1, silence_s=0.4, on_error=lambda ws, error: errors.append(str(error))
-        ):
-            until(lambda: len(desk.lines) == 2, 3)
+        ),
+    ):
+        until(lambda: len(desk.lines) == 2, 3)
 
     assert errors == ["nothing was heard from the server for 0.4 s"]
 
 
 def test_pongs_keep_a_quiet_connection():
     """A server that says nothing but pongs is not silent."""
-    with Desk(lambda line: line.stay()) as desk, desk.api() as api:
-        with api.websocket.connect(heartbeat_s=0.1, silence_s=0.4):
-            until(lambda: desk.lines and desk.lines[0].pings >= 8)
+    with (
+        Desk(lambda line: line.stay()) as desk,
+        desk.api() as api,
+        api.websocket.connect(heartbeat_s=0.1, silence_s=0.4),
+    ):
+        until(lambda: desk.lines and desk.lines[0].pings >= 8)
 
         assert len(desk.lines) == 1
 
 
 def test_run_and_start_take_turns_with_nobody():
     """The handlers run in one place; a second run() is refused."""
-    with Desk(lambda line: line.stay()) as desk, desk.api() as api:
-        with api.websocket.connect() as ws, pytest.raises(UsageError, match="runs already"):
-            ws.run()
+    with (
+        Desk(lambda line: line.stay()) as desk,
+        desk.api() as api,
+        api.websocket.connect() as ws,
+        pytest.raises(UsageError, match="runs already"),
+    ):
+        ws.run()
 
 
 def test_a_closed_runner_says_so():
@@ -428,9 +449,12 @@ def test_on_error_that_raises_is_only_logged(caplog):
     def on_error(ws, error):
         raise RuntimeError("the handler of errors fails")
 
-    with Desk(script) as desk, desk.api() as api:
-        with api.websocket.connect(on_error=on_error, on_message=lambda *said: got.append(said)):
-            until(lambda: got)
+    with (
+        Desk(script) as desk,
+        desk.api() as api,
+        api.websocket.connect(on_error=on_error, on_message=lambda *said: got.append(said)),
+    ):
+        until(lambda: got)
 
     assert "on_error failed" in caplog.text
 

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -97,32 +97,34 @@ def own_filters(count: int) -> list[dict]:
     return [{"sub": "s", "filter": f"temp >= 0 && name != 'x{n}'"} for n in range(count)]
 
 
-def fan_out(subscribers: int) -> dict[str, float]:
-    """Delivered messages per second, of every peer."""
+def uvloop_broadcaster() -> AbstractContextManager[Peer]:
+    """The library ``websockets`` on the faster loop that it recommends."""
+    if version_of("uvloop").endswith("installed"):
+        raise Absent("uvloop is not installed")
+    return broadcaster("uvloop")
+
+
+def fan_out(subscribers: int, size: int) -> dict[str, float]:
+    """Delivered messages per second, of every peer, published so many at once."""
     figures: dict[str, float] = {}
 
-    def measure(name: str, opened: Callable, asked: list[dict] | None = None) -> None:
+    def measure(name: str, opened: Callable, asked: list[dict] | None, stalled: int) -> None:
+        label = f"{name}, one stalled" if stalled else name
         try:
-            with opened() as server:
-                peer = server.peer(asked) if asked is not None else server
-                figures[name] = delivered(peer, subscribers)
-                if asked is None or len(asked) == 1:
-                    figures[f"{name}, one stalled"] = delivered(peer, subscribers, stalled=1)
+            with opened() as server:  # a fresh one: sessions outlive their connections for a while
+                peer = server if asked is None else server.peer(asked)
+                figures[label] = delivered(peer, subscribers, stalled=stalled, size=size)
         except Absent as error:
-            print(f"  {name} was not measured: {error}")
+            print(f"  {label} was not measured: {error}")
 
-    measure("websockets", broadcaster)
-    try:
-        import uvloop  # noqa: F401 - only whether it is there
-    except ImportError:
-        print("  websockets on uvloop was not measured: uvloop is not installed")
-    else:
-        measure("websockets on uvloop", lambda: broadcaster("uvloop"))
-    measure("flowkit", flowkit_server, [{}])
-    one_for_all = [{"sub": "s", "filter": "temp >= 0"}]
-    measure("flowkit, one filter", flowkit_server, one_for_all)
-    measure("flowkit, a filter each", flowkit_server, own_filters(subscribers))
-    measure("Redis", redis)
+    one_for_all, own = [{"sub": "s", "filter": "temp >= 0"}], own_filters(subscribers)
+    for stalled in (0, 1):
+        measure("websockets", broadcaster, None, stalled)
+        measure("websockets on uvloop", uvloop_broadcaster, None, stalled)
+        measure("flowkit", flowkit_server, [{}], stalled)
+        measure("flowkit, one filter", flowkit_server, one_for_all, stalled)
+        measure("flowkit, a filter each", flowkit_server, own, stalled)
+        measure("Redis", redis, None, stalled)
     return figures
 
 
@@ -172,10 +174,10 @@ def filters_cost() -> dict[str, float]:
         with flowkit_server() as platform:
             peer = platform.peer(asked)
             with Receivers("flowkit", platform.port, count, peer.options):
-                peer.publish(0)
+                peer.publish(0, BATCH)
                 start, batches = platform.cpu_s(), 50
                 for batch in range(batches):
-                    peer.publish(batch * BATCH)
+                    peer.publish(batch * BATCH, BATCH)
                 time.sleep(0.5)
                 figures[name] = (platform.cpu_s() - start) / (batches * BATCH)
     return figures
@@ -188,8 +190,10 @@ if __name__ == "__main__":
     print(f"one client receives {MESSAGES:,} messages")
     show(received(), "messages/s")
     for subscribers in SUBSCRIBERS:
-        print(f"{subscribers:,} subscribers together receive")
-        show(fan_out(subscribers), "messages/s")
+        for size in (BATCH, 1):
+            how = f"in batches of {size}" if size > 1 else "one at a time"
+            print(f"{subscribers:,} subscribers together receive, published {how}")
+            show(fan_out(subscribers, size), "messages/s")
     print("from a write until the callback")
     latency()
     print("processor time of the server for one drop of a batch")

@@ -1,8 +1,8 @@
 """Publishers of ``bench_subscribe.py``: one connection each to flowkit, a broadcaster, Redis.
 
-Every peer is asked in the same way: batches of messages through a socket, of which at most
-``UNDER_WAY`` have not reached all receivers. So nobody's buffers decide, and nobody is overrun.
-flowkit stores each batch on disk first; the others keep nothing.
+Every peer is asked in the same way, through one socket: batches of messages, of which at most
+``UNDER_WAY`` have not reached all receivers, or as many messages one at a time. So nobody's buffers
+decide, and nobody is overrun. flowkit stores what it gets on disk first; the others keep nothing.
 """
 
 import http.client
@@ -58,28 +58,36 @@ class Peer:
     Attributes:
         kind: how receivers subscribe.
         port: where.
-        publish: sends the messages of a batch that begins with this step, and waits for the answer
-            that the peer gives to a publisher.
+        publish: sends so many messages at once, numbered from a step on, and waits for the answer
+            if the peer gives one to a publisher.
         options: for the receivers.
     """
 
     kind: str
     port: int
-    publish: Callable[[int], None]
+    publish: Callable[[int, int], None]
     options: dict
 
 
-def delivered(peer: Peer, subscribers: int, *, stalled: int = 0) -> float:
-    """Messages per second that arrive at all subscribers together, over some seconds."""
+def delivered(peer: Peer, subscribers: int, *, stalled: int = 0, size: int = BATCH) -> float:
+    """Messages per second that arrive at all subscribers together, over some seconds.
+
+    Args:
+        peer: whose server.
+        subscribers: how many read.
+        stalled: how many more do not.
+        size: messages published at once.
+    """
+    under_way = UNDER_WAY * BATCH // size
     with Receivers(peer.kind, peer.port, subscribers, peer.options, stalled) as receivers:
-        batch = BATCH * subscribers
-        peer.publish(0)
+        batch = size * subscribers
+        peer.publish(0, size)
         receivers.await_messages(batch)
         start, sent = time.perf_counter(), 1
         while time.perf_counter() - start < SECONDS:
-            peer.publish(sent * BATCH)
+            peer.publish(sent * size, size)
             sent += 1
-            receivers.await_messages((sent - UNDER_WAY) * batch)
+            receivers.await_messages((sent - under_way) * batch)
         receivers.await_messages(sent * batch)
         spent = time.perf_counter() - start
         if receivers.received != sent * batch:
@@ -96,8 +104,8 @@ def broadcaster(*arguments: str) -> Iterator[Peer]:
         port = int(process.stdout.readline())
         publisher = upgrade(port, "/publish")
 
-        def publish(step: int) -> None:
-            publisher.sendall(b"".join(masked(pushed(step + n)) for n in range(BATCH)))
+        def publish(step: int, size: int) -> None:
+            publisher.sendall(b"".join(masked(pushed(step + n)) for n in range(size)))
 
         yield Peer("ws", port, publish, {"path": "/"})
         publisher.close()
@@ -132,9 +140,9 @@ def redis() -> Iterator[Peer]:
         wait_until(answers, "redis-server")
         with Redis(port=port) as client:
 
-            def publish(step: int) -> None:
+            def publish(step: int, size: int) -> None:
                 pipeline = client.pipeline(transaction=False)
-                for n in range(BATCH):
+                for n in range(size):
                     pipeline.publish(CHANNEL, pushed(step + n))
                 pipeline.execute()
 
@@ -146,10 +154,11 @@ def flowkit_peer(port: int, flow: str, headers: dict[str, str], subscribes: list
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     sent = {**headers, "Content-Type": "application/json"}
 
-    def publish(step: int) -> None:
-        drops = [{"elems": elems(step + n)} for n in range(BATCH)]
+    def publish(step: int, size: int) -> None:
+        drops = [{"elems": elems(step + n)} for n in range(size)]
+        body = json.dumps(drops if size > 1 else drops[0]).encode()
         path = f"/v4.0/{headers['X-Auth-Account']}/drop/{flow}"
-        connection.request("POST", path, json.dumps(drops).encode(), sent)
+        connection.request("POST", path, body, sent)
         answer = connection.getresponse()
         text = answer.read()
         if answer.status not in (200, 201, 207):

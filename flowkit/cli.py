@@ -162,6 +162,39 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @cli.command()
+@click.argument("flow")
+@click.argument("filters", metavar="[FILTER]…", nargs=-1)
+@click.option("--since", metavar="POSITION", help="Go on after this position; start: all held.")
+@click.option("--changes", metavar="KINDS", help="create,replace,update,delete,evict: which ones.")
+@click.option("--only", metavar="MEMBERS", help="Show these members alone, commas between.")
+@click.option("--resume-file", type=_FILE, help="Keep the place here, and go on there next time.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object for each line.")
+@click.option("-n", "--count", type=click.IntRange(min=1), help="End after so many drops.")
+@click.option("--profile", metavar="NAME", help="Where and who [FLOWKIT_PROFILE].")
+def tail(flow: str, profile: str | None, changes: str | None, **asked: Any) -> None:
+    """Print the drops of FLOW as they come: its path or id, with FILTER those that match.
+
+    \b
+    flowkit tail /nora/greenhouse 'temp > 20'
+    flowkit tail /nora/greenhouse --since start --json | jq .elems
+
+    A lost connection is taken up again where it was; what cannot be had any more is told as a gap.
+    Ctrl-C ends it and says how to go on from there.
+    """
+    with _one_sentence():
+        from flowkit.client.api import connect
+        from flowkit.tail import tail as follow
+
+        kinds = None if changes is None else [each.strip() for each in changes.split(",")]
+
+        def tell(line: str) -> None:
+            click.echo(line, err=True)
+
+        with connect(profile) as api:
+            follow(api, flow, changes=kinds, say=_say, tell=tell, **asked)
+
+
+@cli.command()
 @click.argument("file", type=_FILE)
 @_data
 @click.option("--force", is_flag=True, help="Take the place of a FILE that is there already.")

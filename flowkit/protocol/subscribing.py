@@ -18,6 +18,7 @@ from flowkit.errors import BadRequest
 from flowkit.protocol.positions import START, Position
 from flowkit.protocol.resources import is_id, normal_path
 from flowkit.query.nodes import Age, Everything, Filter
+from flowkit.query.normal import shown
 from flowkit.query.params import Query
 
 __all__ = ["BEGINS", "DEFAULT_KINDS", "ENDS", "KINDS", "Subscribe"]
@@ -179,7 +180,8 @@ def _since(since: Any, live: bool, faults: list[str]) -> str | None:
     try:
         Position.parse(since if isinstance(since, str) else "")
     except ValueError as error:
-        faults.append(f"since: {error}" + ("" if live else f', or "{START}"'))
+        said = f"since: {shown(since)} {error}"
+        faults.append(said if live else f'{said}, or "{START}"')
         return None
     return str(since)
 
@@ -193,7 +195,7 @@ def _slow(slow: Any, live: bool, faults: list[str]) -> str:
     if slow is None:
         return "disconnect"
     if not isinstance(slow, str) or slow not in SLOW:
-        faults.append(f"slow: must be one of {', '.join(SLOW)}")
+        faults.append(f"slow: must be one of {', '.join(SLOW)}, not {shown(slow)}")
         return "disconnect"
     if slow == ("drop" if live else "squash"):
         faults.append(f"slow: {slow} is for {SLOW[slow]} only")
@@ -207,6 +209,6 @@ def _changes(changes: Any, live: bool, faults: list[str]) -> tuple[str, ...]:
         faults.append("changes: cannot be used with live, a view gets all of them")
         return DEFAULT_KINDS
     if not isinstance(changes, list) or not changes or not set(map(str, changes)) <= set(KINDS):
-        faults.append(f"changes: a list out of {', '.join(KINDS)} is needed")
+        faults.append(f"changes: a list out of {', '.join(KINDS)} is needed, not {shown(changes)}")
         return DEFAULT_KINDS
     return tuple(kind for kind in KINDS if kind in changes)

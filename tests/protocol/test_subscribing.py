@@ -58,7 +58,7 @@ NO_ID = "flowId: is not the id of a Flow"
 NO_NAME = "sub: a text of 1 to 64 characters is needed"
 NO_KINDS = "changes: a list out of create, replace, update, delete, evict is needed"
 NO_SLOW = "slow: must be one of disconnect, drop, squash"
-NO_PLACE = "since: is not a position: they look like p1.<flow id>.<epoch>.<number>"
+NO_PLACE = "since: … is not a position: they look like p1.<flow id>.<epoch>.<number>"
 NO_AGE = "filter: AGE cannot be used in a live query"
 SORTED_VIEW = "{}: cannot be used in a live query, sort what it holds"
 
@@ -157,7 +157,9 @@ def test_a_bad_message_gets_a_sentence_for_each_fault(said, faults):
 
     assert len(refused.value.errors) == len(faults)
     for sentence, begins in zip(refused.value.errors, faults, strict=True):
-        assert sentence.startswith(begins)
+        opening, _, rest = begins.partition("…")
+        assert sentence.startswith(opening)
+        assert rest in sentence
 
 
 def test_age_is_a_fine_filter_of_a_listener():

@@ -89,7 +89,6 @@ class Keeper:
     def __init__(self, api: API, loop: green.Loop, wishes: Wishes, told: Told) -> None:
         self.touched: list[Inbox] = []
         self.waiting = Waiting()
-        self._roster = Roster(self._send_message, wishes.timeout_s)
         self._api = api
         self._loop = loop
         self._wishes = wishes
@@ -107,6 +106,7 @@ class Keeper:
         self._cut: Exception | None = None
         self._wake = green.Signal()
         self._alarm = green.Signal()
+        self._roster = Roster(self._send_message, wishes.timeout_s, self._alarm.set)
 
     # --- the one greenlet
 

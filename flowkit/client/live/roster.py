@@ -36,17 +36,19 @@ class Roster:
     Args:
         send: sends a message on the present connection, and waits for its reply if one is given.
         timeout_s: how long the reply to a subscribe may take.
+        on_retry: called when ``next_at`` has changed.
 
     Attributes:
         by_key: the readers by ``sub``, plain ones by their flow after a slash, which no ``sub`` is.
         is_open: whether there is a connection now.
     """
 
-    def __init__(self, send: Send, timeout_s: float) -> None:
+    def __init__(self, send: Send, timeout_s: float, on_retry: Callable[[], object]) -> None:
         self.by_key: dict[str, Reader] = {}
         self.is_open = False
         self._send = send
         self._timeout_s = timeout_s
+        self._on_retry = on_retry
         self._full: list[Inbox] = []
         self._retrying: set[Reader] = set()
 
@@ -116,6 +118,7 @@ class Roster:
         jitter = 0.5 + random.random() / 2  # noqa: S311 - jitter, no secret
         reader.retry_at = green.monotonic() + wait_s * jitter
         self._retrying.add(reader)
+        self._on_retry()
 
     def _drop(self, reader: Reader, error: FlowKitError) -> None:
         self.by_key.pop(_key_of(reader), None)
@@ -169,7 +172,7 @@ class Roster:
         if is_awaited and not any(inbox.is_overfull for inbox in self._full):
             return False
         heard = [reader for reader in self.by_key.values() if reader.is_heard]
-        if all(reader.inbox in self._full for reader in heard):
+        if not is_awaited and all(reader.inbox in self._full for reader in heard):
             return True
         slow = [reader for reader in heard if reader.inbox in self._full]
         if any(reader.ask.sub is None for reader in slow):

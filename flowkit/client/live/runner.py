@@ -9,6 +9,7 @@ Source: protocol 9, 13.1 (the runner), 13.2 (defects 66 to 79).
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from itertools import count
@@ -97,7 +98,10 @@ class WebSocket(Commands):
         self._loss: Exception | None = None
         self._over: green.Cell[None] = green.Cell()
         self._connected: green.Cell[None] = green.Cell()
-        self._kept: dict[str, Subscription | LiveView] = {}
+        # Who is held by nobody else has ended: an iteration that was dropped in its middle.
+        self._kept: weakref.WeakValueDictionary[str, Subscription | LiveView] = (
+            weakref.WeakValueDictionary()
+        )
         self._loop = process.loop()
         told = Told(self._opened, self._closed, self._failed, self._ended, self._plain)
         self._keeper = Keeper(self._api, self._loop, self._wishes, told)
@@ -329,7 +333,7 @@ class WebSocket(Commands):
         subscription = Subscription(
             key[1:], None, self._inbox, Handlers(), end=partial(self._end, key)
         )
-        reader = Reader(ask, _nothing, _nothing, _nothing, self._inbox)
+        reader = Reader(ask, subscription.hear, _nothing, _nothing, self._inbox)
         self._add(key, subscription, reader, callback)
         return subscription
 

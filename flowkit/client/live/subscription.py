@@ -12,6 +12,7 @@ from __future__ import annotations
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -86,7 +87,7 @@ class Subscription:
         self._is_closed = False
         self._let_go: Any = None
         if is_iterated:  # one that is dropped in the middle of its loop ends on the server, too
-            self._let_go = weakref.finalize(self, end)
+            self._let_go = weakref.finalize(self, _dropped, end, file)
             self._let_go.atexit = False
 
     def __repr__(self) -> str:
@@ -147,10 +148,14 @@ class Subscription:
 
             return inbox.add, lambda at: inbox.add({"type": "position", "position": at}, 0), stop
         return (
-            lambda said, size: inbox.add((self.handle, said), size),
+            self.hear,
             lambda at: inbox.add((self.handle, {"type": "position", "position": at}), 0),
             lambda error: inbox.add((self._ended, error), 0),
         )
+
+    def hear(self, said: dict[str, Any], size: int) -> None:
+        """A message came, in the loop: it goes the way of all that the handlers hear."""
+        self._inbox.add((self.handle, said), size)
 
     # --- iteration
 
@@ -311,6 +316,14 @@ class Subscription:
         self._place = position
         if self._file is not None:
             self._file.note(position)
+
+
+def _dropped(end: Callable[[], object], file: PlaceFile | None) -> None:
+    """Nobody holds the subscription any more."""
+    end()
+    if file is not None:
+        with suppress(OSError):  # nobody is there to be told
+            file.close()
 
 
 def _gap(said: dict[str, Any]) -> Gap:

@@ -39,6 +39,12 @@ def message(sub, seq, **value):
     }
 
 
+def after(said):
+    """The number of the change that a subscribe wants to go on after."""
+    since = said.get("since", "start")
+    return 0 if since == "start" else int(since.rpartition(".")[2])
+
+
 class Line:
     """One connection, from the server's side.
 
@@ -244,6 +250,7 @@ class Desk:
         return self
 
     def __exit__(self, *_):
+        self._door.shutdown(socket.SHUT_RDWR)  # whoever accepts wakes up
         self._door.close()
         for connected in list(self._open):
             with contextlib.suppress(OSError):

@@ -132,8 +132,8 @@ class Protocol(_Table):
                 f"{_sent(answered)} ({statuses})",
                 shown,
             )
-        for path, test in coverage.UNVERSIONED_TESTS.items():
-            yield from _cells(f"``GET {path}``", "", "", f"``{test}``")
+        for address, test in coverage.UNVERSIONED_TESTS.items():
+            yield from _cells(f"``{address}``", "", "", f"``{test}``")
         for address, why in coverage.NOT_YET.items():
             yield from _cells(f"``{address}``", "", "", f"not yet: {why}")
 

@@ -22,7 +22,7 @@ from flowkit.protocol.resources import BY_ROUTE
 from flowkit.server.routes import ROUTES, Route
 from flowkit.server.shapes import PARAMETERS, Schema, bodies, ref, schemas
 
-__all__ = ["UNVERSIONED", "document", "page"]
+__all__ = ["SESSIONS", "UNVERSIONED", "document", "page"]
 
 _ANY: Schema = {}
 _TEXT: Schema = {"type": "string"}
@@ -36,6 +36,21 @@ _REQUEST_ID: Mapping[str, Any] = {
         "pattern": "^[!-~]+$",
         "maxLength": limits.request_id_chars_max,
     },
+}
+
+_ACCOUNT: Mapping[str, Any] = {
+    "name": "X-Auth-Account",
+    "in": "header",
+    "required": True,
+    "description": "The account that the token is of.",
+    "schema": _TEXT,
+}
+
+_HINTS: Mapping[str, Any] = {
+    "name": "hints",
+    "in": "query",
+    "description": "Whether everything that is said over the session shows the types of elements.",
+    "schema": {"type": "boolean"},
 }
 
 _REFUSALS: Mapping[str, str] = {
@@ -55,6 +70,17 @@ UNVERSIONED: Mapping[str, tuple[str, str]] = {
     "/openapi.json": ("This description", "application/json"),
 }
 """The addresses outside of version and account: what each answers, and its media type."""
+
+SESSIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
+    "/session": {"post": ("Make a session for subscriptions", "201")},
+    "/session/{id}/ws": {"get": ("Become the WebSocket of a session", "101")},
+    "/session/{id}/streaming": {"get": ("Get the messages of a session as one answer", "200")},
+    "/session/{id}/polling": {
+        "get": ("Wait for the messages of a session", "200"),
+        "post": ("Send a message over a session", "200"),
+    },
+}
+"""The addresses of sessions (9.1): what each method does, and the status of its success."""
 
 _CRUD: Mapping[tuple[str, str], str] = {
     ("GET", ""): "Find {}s",
@@ -108,6 +134,8 @@ def document(account: str | None = None) -> dict[str, Any]:
         operation = {"summary": summary, "security": [], "responses": {"200": answer}}
         operation["operationId"] = path.strip("/").replace(".", "-")
         paths[path] = {"servers": [{"url": "/"}], "get": operation}
+    for path, methods in SESSIONS.items():
+        paths[path] = _session_item(path, methods)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -144,6 +172,25 @@ def document(account: str | None = None) -> dict[str, Any]:
 
 
 # Operations
+
+
+def _session_item(path: str, methods: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
+    """The operations of an address of sessions. Behind ``/session`` the id is the secret."""
+    item: dict[str, Any] = {"servers": [{"url": "/"}]}
+    if "{id}" in path:
+        item["parameters"] = [{"name": "id", "in": "path", "required": True, "schema": _TEXT}]
+    for method, (summary, status) in methods.items():
+        operation: dict[str, Any] = {
+            "operationId": "-".join([method, *re.findall(r"\w+", path)]),
+            "summary": summary,
+            "responses": {status: {"description": summary}},
+        }
+        if path == "/session":
+            operation["parameters"] = [_ACCOUNT, _HINTS]
+        else:
+            operation["security"] = []
+        item[method] = operation
+    return item
 
 
 @cache

@@ -20,14 +20,24 @@ REFUSED = frozenset({("POST", "identity"), ("DELETE", "identity/{id}")})
 
 NOT_YET: Mapping[str, str] = {
     "GET /origin/{box}": "origins of devices come with offline devices",
-    "POST /session": "the WebSocket service is not part of this version",
 }
 """Routes of the protocol that this version does not have, and why."""
 
 UNVERSIONED_TESTS: Mapping[str, str] = {
-    "/health": "tests/server/test_openapi.py::test_addresses_of_the_server_itself",
-    "/metrics": "tests/server/test_openapi.py::test_addresses_of_the_server_itself",
-    "/openapi.json": "tests/server/test_openapi.py::test_the_description_is_published",
+    "GET /health": "tests/server/test_openapi.py::test_addresses_of_the_server_itself",
+    "GET /metrics": "tests/server/test_openapi.py::test_addresses_of_the_server_itself",
+    "GET /openapi.json": "tests/server/test_openapi.py::test_the_description_is_published",
+    "POST /session": "tests/server/live/test_sessions.py::test_a_session_needs_a_credential",
+    "GET /session/{id}/ws": "tests/server/live/test_commands.py::test_every_object_has_its_commands",
+    "GET /session/{id}/streaming": (
+        "tests/server/live/test_polling.py::test_a_stream_carries_a_chunk_for_each_message"
+    ),
+    "GET /session/{id}/polling": (
+        "tests/server/live/test_polling.py::test_polls_carry_replies_and_pushes"
+    ),
+    "POST /session/{id}/polling": (
+        "tests/server/live/test_polling.py::test_polls_carry_replies_and_pushes"
+    ),
 }
 """The addresses outside of version and account, each with its test."""
 

@@ -102,7 +102,8 @@ class FaultProxy:
         # Bound and never listening, it keeps the port: others are refused, not let in.
         self._holder = _bound(host, port)
         self.host, self.port = self._holder.getsockname()[:2]
-        self.url = f"{scheme}{self.host}:{self.port}"
+        shown = f"[{self.host}]" if ":" in self.host else self.host
+        self.url = f"{scheme}{shown}:{self.port}"
         self._loop = Loop("flowkit-faults")
         self.accept()
 

@@ -28,7 +28,9 @@ UNVERSIONED_TESTS: Mapping[str, str] = {
     "GET /metrics": "tests/server/test_openapi.py::test_addresses_of_the_server_itself",
     "GET /openapi.json": "tests/server/test_openapi.py::test_the_description_is_published",
     "POST /session": "tests/server/live/test_sessions.py::test_a_session_needs_a_credential",
-    "GET /session/{id}/ws": "tests/server/live/test_commands.py::test_every_object_has_its_commands",
+    "GET /session/{id}/ws": (
+        "tests/server/live/test_commands.py::test_every_object_has_its_commands"
+    ),
     "GET /session/{id}/streaming": (
         "tests/server/live/test_polling.py::test_a_stream_carries_a_chunk_for_each_message"
     ),

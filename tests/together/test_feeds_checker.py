@@ -143,8 +143,8 @@ def listener(seed: int) -> Made:
     server.say("position", 30)
     server.era = 2
     server.reply(BACK, "replay")
-    back = server.at(BACK)
-    server.say("gap", BACK, reason="rolled-back", **{"from": back, "to": back})
+    lost, back = str(server.place), server.at(BACK)
+    server.say("gap", BACK, reason="rolled-back", **{"from": lost, "to": back})
     server.tell(BACK + 1, 42)
     server.say("position", 42)
     return Transcript(LISTENER, server.heard, progress_max=1), {FLOW: history}

@@ -150,7 +150,6 @@ class Keeper:
         connection = self._connection
         if connection is None:  # ended while it was being made
             return
-        opened_at = green.monotonic()
         while self._cut is None:
             self._wake.clear()
             is_awaited = len(self.waiting) > 0
@@ -163,8 +162,6 @@ class Keeper:
             batch = connection.read()
             now = green.monotonic()
             self._session.heard(now)
-            if self._tries and now - opened_at > limits.reconnect_delay_max_s / 10:
-                self._tries = 0
             self._hear(batch)
             green.sleep(0)  # the other connections of the loop take their turn
         raise self._cut
@@ -311,6 +308,8 @@ class Keeper:
                 reader = readers.get(sub)
                 if reader is not None:
                     reader.hear(said, len(text))
+        if self.touched:
+            self._tries = 0  # it was of use: the next one is made at once
         self._flush()
 
     def _take_reply(self, said: dict[str, Any]) -> None:

@@ -81,6 +81,8 @@ class Transcript:
         is_at_rest: whether it was connected and everything had been given time to arrive.
         progress_max: changes after which a quiet reader must have been told its place.
         last_era: the era in which everything came to rest; 0 for that of the last entry.
+        is_users: whether it is what a user of the client library was told, who does not see
+            connections and marks of progress: a gap that was not yet passed may come again.
     """
 
     asked: Asked
@@ -89,6 +91,7 @@ class Transcript:
     is_at_rest: bool = True
     progress_max: int = 1_000
     last_era: int = 0
+    is_users: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +268,7 @@ class _Walk:
         wrong = getattr(self, f"_wrong_{reason.replace('-', '_')}")(since, to)
         if wrong:
             self._fault("I4 gap", f"{reason} from {since} to {to}: {wrong}")
-        if reason == "forgotten" and to.seq <= self._gap_to:
+        if reason == "forgotten" and to.seq <= self._gap_to and not self._transcript.is_users:
             self._fault("I4 gap", f"to {to} a second time")
         self._gap_to = to.seq
         if reason in ("forgotten", "slow"):
@@ -297,17 +300,15 @@ class _Walk:
             return f"the reader asked for {self._asked.slow}"
         return "" if since.seq < to.seq else "it holds no change"
 
-    def _wrong_rolled_back(self, _since: Position, _to: Position) -> str:
-        place = self._place
+    def _wrong_rolled_back(self, since: Position, _to: Position) -> str:
         assert self._history is not None
-        if place is not None and self._history.has(self._era, (place.epoch, place.seq)):
+        if self._history.has(self._era, (since.epoch, since.seq)):
             return "the place is a change of this very history"
         return ""
 
     def _wrong_unknown(self, since: Position, to: Position) -> str:
         assert self._history is not None
-        place = self._place
-        if place is not None and place.seq <= max(self._history.marks_e, default=0):
+        if since.seq <= max(self._history.marks_e, default=0):
             return ""
         return self._wrong_rolled_back(since, to)
 

@@ -92,14 +92,17 @@ class InProcess(_Folder):
 
 
 class OwnProcess(_Folder):
-    """``flowkit serve``."""
+    """``flowkit serve``, at the same port after each start."""
 
+    _port = "0"
     _process: ServerProcess | None = None
     _secret: str | None = None
 
     def start(self, era: int) -> Door:
         """Start it."""
-        self._process = ServerProcess(self.data, account=ACCOUNT, first=self.tiny.first)
+        flags = ("--port", self._port)
+        self._process = ServerProcess(self.data, *flags, account=ACCOUNT, first=self.tiny.first)
+        self._port = self._process.url.rpartition(":")[2]
         self._secret = self._secret or self._process.secret
         assert self._secret is not None
         return Door(self._process.url, ACCOUNT, self._secret, era)

@@ -24,6 +24,7 @@ from urllib.parse import quote
 from flowkit.server.store.verify import verify
 from tests.together.feeds import journal
 from tests.together.feeds.checker import Asked, Violation, check
+from tests.together.feeds.guests import Guests
 from tests.together.feeds.history import History, Predicate
 from tests.together.feeds.servers import Server
 from tests.together.feeds.wire import Connection, Door, Reader, Refused
@@ -67,6 +68,8 @@ class Plan:
         cut_share: how often a connection is cut, per look at it.
         stall_share: how often nothing is read from one for a while, per look at it.
         patience_s: how long everything may take to come to rest.
+        guests: how many subscriptions and views of the client library there are; the server must
+            answer at the same address after each start then.
     """
 
     rounds: int = 3
@@ -78,6 +81,7 @@ class Plan:
     cut_share: float = 0.03
     stall_share: float = 0.1
     patience_s: float = 15.0
+    guests: int = 0
 
 
 @dataclass(slots=True)
@@ -137,6 +141,7 @@ class World:
     _passed: Passed = field(default_factory=dict)
     _era: int = 0
     _door: Door | None = None
+    _guests: Guests | None = None
     _chance: random.Random = field(init=False)
     _groups: list[_Group] = field(init=False)
 
@@ -180,6 +185,15 @@ class World:
             assert caller.ask("POST", "/flow", body)[0] == 201
         caller.close()
         self._groups = [self._group(number) for number in range(self.plan.connections)]
+        if self.plan.guests:
+            self._guests = Guests(
+                self._door,
+                random.Random(self.seed),
+                filters=FILTERS,
+                kinds=KINDS,
+                paths=PATHS,
+                count=self.plan.guests,
+            )
 
     def _group(self, number: int) -> _Group:
         return _Group(
@@ -228,6 +242,9 @@ class World:
     def _end(self) -> None:
         for group in self._groups:
             self._cut(group)
+        if self._guests is not None:
+            self.counts.disconnects += self._guests.cuts
+            self._guests.close()
         self.server.stop()
         assert verify(self.server.file) == []
 
@@ -250,6 +267,8 @@ class World:
                 self.server.kill()
                 break
             self._look(self._chance.choice(self._groups))
+            if self._guests is not None:
+                self._guests.look()
         for writer in writers:
             writer.join()
         self.counts.writes += sum(writer.done for writer in writers)
@@ -320,6 +339,8 @@ class World:
     def _come_to_rest(self) -> None:
         """Let everything arrive: until each reader is at the head of its flow, or for too long."""
         until = time.monotonic() + self.plan.patience_s
+        if self._guests is not None:
+            self._guests.heal()
         while time.monotonic() < until:
             for group in self._groups:
                 if group.connection is None:
@@ -336,6 +357,8 @@ class World:
         """Whether every reader is at the head of its flow, or has none to subscribe to."""
         heads = journal.heads(self.server.file)
         there = journal.paths(self.server.file)
+        if self._guests is not None and not self._guests.is_at_rest(heads, there):
+            return False
         return all(
             heads.get(reader.place.split(".")[1]) == int(reader.place.rpartition(".")[2])
             if reader.is_settled and reader.place is not None
@@ -353,11 +376,23 @@ class World:
             for reader in group.readers:
                 transcript = reader.transcript
                 transcript.progress_max = 1
-                transcript.rest = self._find(reader) if reader.asked.live else None
+                if reader.asked.live:
+                    transcript.rest = self._find(reader.where["path"], reader.filter)
                 transcript.last_era = self._era
                 transcript.is_at_rest = reader.where["path"] in there
                 found += check(transcript, self.histories)
                 self._count(reader)
+        if self._guests is not None:
+            found += self._check_guests(self._guests, there)
+        return found
+
+    def _check_guests(self, guests: Guests, there: set[str]) -> list[Violation]:
+        found: list[Violation] = []
+        for listener in guests.listeners:
+            if listener.path in there:
+                found += listener.check(self.histories, self._era)
+        for watcher in guests.watchers:
+            found += watcher.check(self._find(watcher.path, watcher.filter))
         return found
 
     def _count(self, reader: Reader) -> None:
@@ -369,12 +404,12 @@ class World:
         self.counts.skips += sum(each.said.get("reason") == "slow" for each in heard)
         self.counts.snapshots += kinds.count("snapshot") // 2
 
-    def _find(self, reader: Reader) -> dict[str, Any] | None:
-        """The view as a find answers it; None where the flow is not there."""
+    def _find(self, path: str, text: str) -> dict[str, Any] | None:
+        """What a find with that filter answers; None where the flow is not there."""
         assert self._door is not None
-        target = f"/drop?path={quote(reader.where['path'], safe='')}&limit=1000"
         caller = Caller(self._door)
-        status, envelope = caller.ask("GET", f"{target}&filter={quote(reader.filter, safe='')}")
+        target = f"/drop?path={quote(path, safe='')}&limit=1000&filter={quote(text, safe='')}"
+        status, envelope = caller.ask("GET", target)
         caller.close()
         if status == 404:
             return None

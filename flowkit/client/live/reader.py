@@ -94,6 +94,14 @@ class Reader:
         self.is_heard = self.is_paused = False
         self.retry_at = None
 
+    def lose_flow(self, said: dict[str, Any]) -> None:
+        """Its flow is gone, as *said* says. A view is emptied by that, so the place up to which it
+        was right is of no use any more: a restored server may have the same flow again.
+        """
+        if self.ask.live:
+            self.received = None
+        self.take(said, 0)
+
     def hear(self, said: dict[str, Any], size: int) -> None:
         """One of its messages. Those of an earlier reader of the same name are not taken."""
         if not self.is_heard:

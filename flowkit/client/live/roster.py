@@ -27,6 +27,8 @@ from flowkit.errors import ConnectionLost, FlowKitError
 
 __all__ = ["Roster"]
 
+_GONE = 404
+
 Send = Callable[[Mapping[str, Any], Pending | None], object]
 
 
@@ -109,7 +111,10 @@ class Roster:
     def _refused(self, reader: Reader, error: FlowKitError) -> None:
         if not reader.may_come_back(error):
             self._drop(reader, error)
-        elif self.is_open:  # else it is subscribed with the next one
+            return
+        if getattr(error, "status", None) == _GONE:  # it went while nobody was connected
+            reader.lose_flow({"type": "end", "reason": "deleted"})
+        if self.is_open:  # else it is subscribed with the next one
             self._retry(reader)
 
     def _retry(self, reader: Reader) -> None:
@@ -130,7 +135,7 @@ class Roster:
         reader = self.by_key.get(str(said.get("sub")))
         if reader is None or not reader.is_heard:
             return
-        reader.take(said, 0)
+        reader.lose_flow(said)
         reader.is_heard = False
         if said.get("reason") == "deleted" and reader.ask.path is not None:
             self._retry(reader)

@@ -1,11 +1,13 @@
 """Publishers of ``bench_subscribe.py``: one connection each to flowkit, a broadcaster, Redis.
 
-Every peer is asked in the same way, through one socket: batches of messages, of which at most
-``UNDER_WAY`` have not reached all receivers, or as many messages one at a time. So nobody's buffers
-decide, and nobody is overrun. flowkit stores what it gets on disk first; the others keep nothing.
+Every peer is asked in the same way: batches of messages from one publisher, or single messages
+from ``PUBLISHERS`` side by side; at most ``UNDER_WAY`` batches, or as many messages, have not
+reached all receivers. So nobody's buffers decide, and nobody is overrun. flowkit stores what it
+gets on disk first; the others keep nothing.
 """
 
 import http.client
+import itertools
 import json
 import shutil
 import socket
@@ -13,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +25,7 @@ from receivers import MARK, Receivers, masked, upgrade
 
 BATCH = 100
 UNDER_WAY = 3
+PUBLISHERS = 8
 SECONDS = 4.0
 CHANNEL = "bench"
 
@@ -51,6 +55,9 @@ def pushed(step: int) -> str:
     return json.dumps(message, separators=(",", ":"))
 
 
+Publish = Callable[[int, int], None]
+
+
 @dataclass(frozen=True)
 class Peer:
     """A server that is running.
@@ -58,14 +65,14 @@ class Peer:
     Attributes:
         kind: how receivers subscribe.
         port: where.
-        publish: sends so many messages at once, numbered from a step on, and waits for the answer
-            if the peer gives one to a publisher.
+        publisher: makes a function that sends so many messages at once, numbered from a step on,
+            and waits for the answer if the peer gives one.
         options: for the receivers.
     """
 
     kind: str
     port: int
-    publish: Callable[[int, int], None]
+    publisher: Callable[[], Publish]
     options: dict
 
 
@@ -78,16 +85,25 @@ def delivered(peer: Peer, subscribers: int, *, stalled: int = 0, size: int = BAT
         stalled: how many more do not.
         size: messages published at once.
     """
+    batch = size * subscribers
     under_way = UNDER_WAY * BATCH // size
     with Receivers(peer.kind, peer.port, subscribers, peer.options, stalled) as receivers:
-        batch = size * subscribers
-        peer.publish(0, size)
+        peer.publisher()(0, size)
         receivers.await_messages(batch)
-        start, sent = time.perf_counter(), 1
-        while time.perf_counter() - start < SECONDS:
-            peer.publish(sent * size, size)
-            sent += 1
-            receivers.await_messages((sent - under_way) * batch)
+        numbers = itertools.count(1)
+        start = time.perf_counter()
+
+        def work() -> int:
+            publish, number = peer.publisher(), 0
+            while time.perf_counter() - start < SECONDS:
+                number = next(numbers)
+                publish(number * size, size)
+                receivers.await_messages((number + 1 - under_way) * batch)
+            return number
+
+        with ThreadPoolExecutor() as pool:
+            count = 1 if size > 1 else PUBLISHERS
+            sent = 1 + max(one.result() for one in [pool.submit(work) for _ in range(count)])
         receivers.await_messages(sent * batch)
         spent = time.perf_counter() - start
         if receivers.received != sent * batch:
@@ -102,13 +118,14 @@ def broadcaster(*arguments: str) -> Iterator[Peer]:
     process = subprocess.Popen([sys.executable, script, *arguments], stdout=subprocess.PIPE)
     try:
         port = int(process.stdout.readline())
-        publisher = upgrade(port, "/publish")
 
-        def publish(step: int, size: int) -> None:
-            publisher.sendall(b"".join(masked(pushed(step + n)) for n in range(size)))
+        def publisher() -> Publish:
+            connected = upgrade(port, "/publish")
+            return lambda step, size: connected.sendall(
+                b"".join(masked(pushed(step + n)) for n in range(size))
+            )
 
-        yield Peer("ws", port, publish, {"path": "/"})
-        publisher.close()
+        yield Peer("ws", port, publisher, {"path": "/"})
     finally:
         process.kill()
         process.wait()
@@ -146,23 +163,27 @@ def redis() -> Iterator[Peer]:
                     pipeline.publish(CHANNEL, pushed(step + n))
                 pipeline.execute()
 
-            yield Peer("redis", port, publish, {"channel": CHANNEL})
+            yield Peer("redis", port, lambda: publish, {"channel": CHANNEL})
 
 
 def flowkit_peer(port: int, flow: str, headers: dict[str, str], subscribes: list[dict]) -> Peer:
     """A server of flowkit that runs already; *subscribes* are told to its receivers in turn."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     sent = {**headers, "Content-Type": "application/json"}
+    path = f"/v4.0/{headers['X-Auth-Account']}/drop/{flow}"
 
-    def publish(step: int, size: int) -> None:
-        drops = [{"elems": elems(step + n)} for n in range(size)]
-        body = json.dumps(drops if size > 1 else drops[0]).encode()
-        path = f"/v4.0/{headers['X-Auth-Account']}/drop/{flow}"
-        connection.request("POST", path, body, sent)
-        answer = connection.getresponse()
-        text = answer.read()
-        if answer.status not in (200, 201, 207):
-            raise AssertionError(f"{answer.status} {text[:200]!r}")
+    def publisher() -> Publish:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+
+        def publish(step: int, size: int) -> None:
+            drops = [{"elems": elems(step + n)} for n in range(size)]
+            body = json.dumps(drops if size > 1 else drops[0]).encode()
+            connection.request("POST", path, body, sent)
+            answer = connection.getresponse()
+            text = answer.read()
+            if answer.status not in (200, 201, 207):
+                raise AssertionError(f"{answer.status} {text[:200]!r}")
+
+        return publish
 
     texts = [json.dumps({"object": "drop", "type": "subscribe", **one}) for one in subscribes]
-    return Peer("flowkit", port, publish, {"headers": headers, "subscribes": texts})
+    return Peer("flowkit", port, publisher, {"headers": headers, "subscribes": texts})

@@ -254,6 +254,7 @@ class Link:
         self.number, self.seed, self.tally = number, seed, tally
         self._client, self._target = ends
         self._on_end: Callable[[Link], object] | None = on_end
+        self._is_parted = False  # closed or half open: what is left of it passes nothing
         self._lanes: dict[Direction, _Lane] = {
             "up": _Lane(self, "up", self._client, self._target),
             "down": _Lane(self, "down", self._target, self._client),
@@ -281,8 +282,9 @@ class Link:
 
     def close(self, fault: str | None = "close") -> None:
         """End it with a FIN to both ends; what they still send is dropped until they end, too."""
-        if self._on_end is None:
+        if self._on_end is None or self._is_parted:
             return
+        self._is_parted = True
         self._count(fault)
         for direction, sink in zip(DIRECTIONS, (self._target, self._client), strict=True):
             self._lanes[direction].is_silent = True
@@ -292,8 +294,9 @@ class Link:
 
     def half_open(self, direction: Direction) -> None:
         """Close the end to which *direction* leads; the other end hears nothing of it, ever."""
-        if self._on_end is None:
+        if self._on_end is None or self._is_parted:
             return
+        self._is_parted = True
         self._count("half_open")
         for lane in self._lanes.values():
             lane.is_silent = True

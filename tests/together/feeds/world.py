@@ -357,8 +357,11 @@ class World:
         """Whether every reader is at the head of its flow, or has none to subscribe to."""
         heads = journal.heads(self.server.file)
         there = journal.paths(self.server.file)
-        if self._guests is not None and not self._guests.is_at_rest(heads, there):
-            return False
+        return self._readers_are_at_rest(heads, there) and (
+            self._guests is None or self._guests.is_at_rest(heads, there, self._find)
+        )
+
+    def _readers_are_at_rest(self, heads: dict[str, int], there: set[str]) -> bool:
         return all(
             heads.get(reader.place.split(".")[1]) == int(reader.place.rpartition(".")[2])
             if reader.is_settled and reader.place is not None

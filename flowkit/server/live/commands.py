@@ -9,13 +9,14 @@ Source: protocol 9.2 (messages from the client), 9.3 (replies), ``positions`` 6.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from flowkit.errors import BadRequest, PlatformError, UsageError
+from flowkit.errors import BadRequest, PlatformError, ServerError, UsageError
 from flowkit.protocol.envelope import Request, failure, success
 from flowkit.protocol.resources import RESOURCES, normal_path
 from flowkit.protocol.subscribing import Subscribe
@@ -25,6 +26,8 @@ from flowkit.server.live.frames import frame, frame_of
 from flowkit.server.live.sessions import LiveSession
 
 __all__ = ["IN_ORDER", "TYPES", "Command", "read_command", "work_off"]
+
+_log = logging.getLogger(__name__)
 
 TYPES = (
     "create",
@@ -123,6 +126,10 @@ def work_off(command: Command, session: LiveSession, handle: Callable[[Request],
         session.reply(command.failed(error))
     except UsageError as error:
         session.reply(command.failed(filter_fault(error)))
+    except Exception:  # noqa: BLE001 - one command fails, its connection goes on
+        _log.exception("a command of a session failed")
+        fault = ServerError("The server failed; its log has the reason")
+        session.reply(command.failed(fault))
 
 
 def _subscribe(command: Command, session: LiveSession) -> None:
@@ -137,10 +144,11 @@ def _subscribe(command: Command, session: LiveSession) -> None:
 
 def _unsubscribe(command: Command, session: LiveSession) -> None:
     _check_drop(command)
-    sub, flow_id, path = (command.said.get(name) for name in ("sub", "flowId", "path"))
-    if not any(isinstance(name, str) and name for name in (sub, flow_id, path)):
+    named = {name: command.said.get(name) for name in ("sub", "flowId", "path")}
+    sub, flow_id, path = (_text(named, name) if named[name] is not None else None for name in named)
+    if not (sub or flow_id or path):
         raise BadRequest("flowId: is required, or path or sub instead of it")
-    session.unsubscribe(sub, flow_id, normal_path(path) if isinstance(path, str) else None)
+    session.unsubscribe(sub, flow_id, normal_path(path) if path else None)
     if command.msg_id is not None:
         session.reply(command.reply(success({})))
 
@@ -153,7 +161,8 @@ def _check_drop(command: Command) -> None:
 def _request(command: Command, session: LiveSession) -> Request:
     """The request that a command is the twin of."""
     said = command.said
-    resource = _OBJECTS.get(said.get("object") or "")
+    name = said.get("object")
+    resource = _OBJECTS.get(name) if isinstance(name, str) else None
     if resource is None:
         names = ", ".join(sorted(each.route for each in RESOURCES.values()))
         raise BadRequest(f"object: must be one of {names}")

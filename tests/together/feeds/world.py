@@ -86,9 +86,19 @@ class Plan:
 
 @dataclass(slots=True)
 class Counts:
-    """What went on, for the record."""
+    """What went on, for the record.
+
+    Attributes:
+        writes: requests of writers that were answered.
+        drops: changes that began a state of a drop, in all histories.
+        disconnects: connections of readers that ended, whoever ended them.
+        too_slow: those that the server ended because their reader was too slow.
+        restarts: stops, kills and roll-backs of the server.
+        messages, gaps, skips, snapshots: what readers heard; skips are the gaps of slow readers.
+    """
 
     writes: int = 0
+    drops: int = 0
     disconnects: int = 0
     too_slow: int = 0
     restarts: int = 0
@@ -240,6 +250,17 @@ class World:
             self._cut(group)
 
     def _end(self) -> None:
+        self.counts.drops = sum(
+            len(
+                {
+                    change.key
+                    for changes in history.eras.values()
+                    for change in changes
+                    if change.new
+                }
+            )
+            for history in self.histories.values()
+        )
         for group in self._groups:
             self._cut(group)
         if self._guests is not None:

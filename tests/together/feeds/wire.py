@@ -133,6 +133,12 @@ class Connection:
         readers: who subscribes over it.
         receive_bytes: how much its kernel holds for it; small makes it a slow reader.
 
+    Attributes:
+        session_id: of its session.
+        plain: the texts of plain pushes, as they came.
+        replies: replies to what ``say`` asked for.
+        close_code: why the server closed it, None while it has not.
+
     Raises:
         Refused: the server does not take it.
         OSError: the server is not there.
@@ -146,7 +152,7 @@ class Connection:
         self.plain: list[str] = []
         self.replies: list[dict[str, Any]] = []
         self.close_code: int | None = None
-        session_id = _new_session(door)
+        self.session_id = session_id = _new_session(door)
         host, port = door.host.split(":")
         self._socket = socket.socket()
         if receive_bytes:

@@ -160,7 +160,8 @@ class FlowDrops(Service):
         Each matching change comes exactly once, in order, whatever is lost and restarted meanwhile;
         where that cannot be, a gap is told: to *on_gap*, or by a ``GapWarning``. ``events()`` gives
         changes and gaps instead of drops. All subscriptions of an API share one connection, which
-        is made now.
+        is made now. It does not wait for that: ``wait_ready()`` of what it returns does, for who
+        writes next and wants to see it come.
 
         Args:
             filters: ``Filter`` values or raw texts, joined with AND.

@@ -21,7 +21,7 @@ from flowkit.client.live.inbox import Inbox
 from flowkit.client.live.resume import PlaceFile
 from flowkit.client.live.values import Change, Gap, GapWarning
 from flowkit.errors import DeadlineExceeded, FlowKitError, UsageError
-from flowkit.green import Deadline
+from flowkit.green import Cell, Deadline
 
 __all__ = ["Handlers", "Subscription"]
 
@@ -85,6 +85,7 @@ class Subscription:
         self._at = 0
         self._due: str | None = None
         self._is_closed = False
+        self._begun: Cell[None] = Cell()
         self._let_go: Any = None
         if is_iterated:  # one that is dropped in the middle of its loop ends on the server, too
             self._let_go = weakref.finalize(self, _dropped, end, file)
@@ -106,6 +107,28 @@ class Subscription:
         """Whether it has ended, by ``close`` or by the server."""
         return self._is_closed
 
+    def wait_ready(self, timeout_s: float | None = None) -> Self:
+        """Wait until the server has confirmed it; returns the subscription itself.
+
+        What is written after that comes. A plain subscription has no such moment.
+
+        Raises:
+            DeadlineExceeded: not within *timeout_s* seconds.
+            FlowKitError: the server refuses it; it is closed then.
+        """
+        if self.name is None:
+            raise UsageError("a plain subscription is not confirmed", hint="give it a callback")
+        if not self._begun.wait(timeout_s):
+            raise DeadlineExceeded(
+                f"the subscription to {self.flow} was not confirmed within {timeout_s:g} s"
+            )
+        try:
+            self._begun.get()
+        except FlowKitError:
+            self.close()
+            raise
+        return self
+
     def close(self) -> None:
         """End it. Messages that were not dealt with yet are not any more; the place stays.
 
@@ -114,6 +137,7 @@ class Subscription:
         if self._is_closed:
             return
         self._is_closed = True
+        self._begun.fail(UsageError("this subscription is closed"))
         if self._let_go is not None:
             self._let_go.detach()
         self._end()
@@ -139,19 +163,22 @@ class Subscription:
         """What a reader calls in the loop: with a message and its size, with the first position,
         with the error that ends it. Those of an iterated one do not hold it, so that it can go.
         """
-        inbox = self._inbox
-        if self._is_iterated:
+        inbox, begun = self._inbox, self._begun
+        handle, ended = (None, None) if self._is_iterated else (self.handle, self._ended)
 
-            def stop(error: Exception) -> None:
-                inbox.add(error, 0)
+        def begin(at: str | None) -> None:
+            if at is not None:
+                said = {"type": "position", "position": at}
+                inbox.add(said if handle is None else (handle, said), 0)
+            begun.set(None)
+
+        def stop(error: Exception) -> None:
+            inbox.add(error if ended is None else (ended, error), 0)
+            if ended is None:
                 inbox.close()
+            begun.fail(error)
 
-            return inbox.add, lambda at: inbox.add({"type": "position", "position": at}, 0), stop
-        return (
-            self.hear,
-            lambda at: inbox.add((self.handle, {"type": "position", "position": at}), 0),
-            lambda error: inbox.add((self._ended, error), 0),
-        )
+        return (inbox.add if self._is_iterated else self.hear), begin, stop
 
     def hear(self, said: dict[str, Any], size: int) -> None:
         """A message came, in the loop: it goes the way of all that the handlers hear."""

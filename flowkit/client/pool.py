@@ -157,6 +157,10 @@ class Pools:
             else:
                 sockets.run_in(pool.owner, self._close_idle, pool)
 
+    def drop_idle(self) -> None:
+        """Close the idle connections of the caller's event loop, or of all plain threads."""
+        self._close_idle(self._pool())
+
     def _close_idle(self, pool: _Pool) -> None:
         with pool.lock:
             idle, pool.idle = pool.idle, []

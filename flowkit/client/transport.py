@@ -235,6 +235,12 @@ class HttpTransport:
             raise
         return Wire(connected, f"{self._host}:{self._port}")
 
+    def drop_idle(self) -> None:
+        """Close the idle connections that a request from here could take: after a loss they may be
+        as dead as the one that was lost, and nobody has noticed.
+        """
+        self._pools.drop_idle()
+
     def open_socket(self, deadline: Deadline) -> tuple[Any, str, dict[str, str]]:
         """A connection for a WebSocket, by the way that requests take.
 

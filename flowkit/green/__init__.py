@@ -11,6 +11,7 @@ Rules of this room:
 No other room of flowkit imports gevent (``server/http.py`` does, for the sockets it serves).
 """
 
+import flowkit.green.bare  # noqa: F401 - before all others: it sees to how gevent is imported
 from flowkit.green import sockets
 from flowkit.green.cells import Cell
 from flowkit.green.loop import Loop, Signal

@@ -186,6 +186,8 @@ def _session(api: API, door: Door, hints: bool | None, deadline: Deadline) -> st
         timeout_s=deadline.left_s(),
     )
     creds = api.creds
+    if hasattr(door.transport, "drop_idle"):
+        door.transport.drop_idle()
     if eventlet_patched():  # its hub cannot run in this thread
         result = in_thread(door.send, call, creds).get(deadline.left_s())
     else:

@@ -45,7 +45,8 @@ class Wishes:
     Attributes:
         hints: whether elements show their types; None leaves it to the server.
         heartbeat_s, silence_s: as in ``flowkit.limits``.
-        timeout_s: seconds that one attempt to connect, or the reply to a subscribe, may take.
+        timeout_s: seconds that the reply to a subscribe may take, and an attempt to connect, if
+            ``limits.connect_timeout_s`` is not less.
     """
 
     hints: bool | None
@@ -127,9 +128,8 @@ class Keeper:
             self._finish(None)
 
     def _connect(self) -> None:
-        connection = dial(
-            self._api, self._loop, hints=self._wishes.hints, timeout_s=self._wishes.timeout_s
-        )
+        timeout_s = min(self._wishes.timeout_s, limits.connect_timeout_s)
+        connection = dial(self._api, self._loop, hints=self._wishes.hints, timeout_s=timeout_s)
         if self._is_ended:
             connection.close()
             return

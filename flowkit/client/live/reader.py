@@ -27,7 +27,7 @@ class Reader:
     Attributes:
         ask: what it asks for.
         take: called with each message and its size in bytes.
-        begun: called with the position at which it begins, if it had none.
+        begun: called when it is confirmed, with the position at which it begins if it had none.
         ended: called with the error when it ends for good.
         settled: called with ``(None, body)`` when it is confirmed first, with ``(error, None)``
             when it ends for good.
@@ -42,7 +42,7 @@ class Reader:
 
     ask: Subscribe
     take: Callable[[dict[str, Any], int], object]
-    begun: Callable[[str], object]
+    begun: Callable[[str | None], object]
     ended: Callable[[FlowKitError], object]
     inbox: Inbox | None = None
     received: str | None = None
@@ -75,12 +75,13 @@ class Reader:
         self.is_heard = self.was_heard = True
         self.tries = 0
         self.retry_at = None
+        at = None
         if self.received is None and isinstance(body, dict) and not self.ask.live:
             # From now: "now" is this position, also if the connection breaks before a message.
             # With a place of its own nothing moves yet: a gap may still have to be told.
-            self.received = body.get("position")
-            if self.received is not None:
-                self.begun(self.received)
+            at = self.received = body.get("position")
+        if is_first or at is not None:
+            self.begun(at)
         if is_first:
             self.settled(None, body)
 

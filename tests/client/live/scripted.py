@@ -250,7 +250,8 @@ class Desk:
         return self
 
     def __exit__(self, *_):
-        self._door.shutdown(socket.SHUT_RDWR)  # whoever accepts wakes up
+        with contextlib.suppress(OSError):  # a forked child has done so before us
+            self._door.shutdown(socket.SHUT_RDWR)  # whoever accepts wakes up
         self._door.close()
         for connected in list(self._open):
             with contextlib.suppress(OSError):

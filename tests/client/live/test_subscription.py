@@ -73,11 +73,9 @@ def test_the_place_moves_when_the_next_one_is_asked_for():
         line.say({"type": "position", "sub": said["sub"], "resource": FLOW, "position": place(9)})
         line.stay()
 
-    places = []
     with Desk(script) as desk, desk.api() as api:
         subscription = api.drop(FLOW).subscribe(timeout_s=0.3)
-        for _ in subscription:
-            places.append(subscription.place)
+        places = [subscription.place for _ in subscription]
         at_the_end = subscription.place
 
     assert places == [place(3), place(4)]

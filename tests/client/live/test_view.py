@@ -166,9 +166,9 @@ def test_a_view_that_the_server_ends_is_empty_and_says_why():
 
 def test_a_refused_view_raises_when_waited_for():
     """wait_ready raises what the server said."""
-    with Desk(lambda line: line.refuse(line.hear(), 403)) as desk, desk.api() as api:
-        with pytest.raises(Forbidden):
-            api.drop(FLOW).live().wait_ready(5)
+    desk = Desk(lambda line: line.refuse(line.hear(), 403))
+    with desk, desk.api() as api, pytest.raises(Forbidden):
+        api.drop(FLOW).live().wait_ready(5)
 
 
 def test_a_deleted_flow_empties_the_view_until_it_is_there_again():

@@ -155,9 +155,12 @@ def test_a_proxy_that_refuses_says_so(authority, ca_path, monkeypatch):
     proxy = Tunnels(status=407)
     monkeypatch.setenv("HTTPS_PROXY", f"http://nora:secret@127.0.0.1:{proxy.port}")
     errors = []
-    with Desk(answer_one, tls=tls(authority)) as desk, desk.api(verify=ca_path) as api:
-        with api.websocket.connect(on_error=lambda ws, error: errors.append(error)):
-            until(lambda: errors)
+    with (
+        Desk(answer_one, tls=tls(authority)) as desk,
+        desk.api(verify=ca_path) as api,
+        api.websocket.connect(on_error=lambda ws, error: errors.append(error)),
+    ):
+        until(lambda: errors)
     proxy.close()
 
     assert isinstance(errors[0], ConnectError)

@@ -16,6 +16,8 @@ from flowkit.green import Signal, sleep, sockets, spawn
 
 __all__ = ["Outlet"]
 
+_SEND_BYTES = 256 * 1024
+
 
 class Outlet:
     """The sending side of a socket, on its loop.
@@ -26,15 +28,16 @@ class Outlet:
 
     Attributes:
         is_blocked: whether something is kept, so that nothing more should be brought.
+        is_over: whether the connection has ended.
     """
 
     def __init__(self, sock: Any, on_room: Callable[[], object]) -> None:
         self.is_blocked = False
         self._sock = sock
         self._on_room = on_room
-        self._rest = b""
+        self.is_over = False
+        self._rest = bytearray()
         self._has_rest: Any = Signal()
-        self._is_over = False
         self._writing = spawn(self._write)
 
     def send(self, data: bytes) -> None:
@@ -48,14 +51,14 @@ class Outlet:
             self.cut()
             return
         if sent < len(data):
-            self._rest = data[sent:]
+            self._rest += memoryview(data)[sent:]
             self.is_blocked = True
             self._has_rest.set()
 
     def cut(self) -> None:
         """End the connection at once; whoever reads it sees its end."""
-        self._rest = b""
-        self.is_blocked = self._is_over = True
+        self._rest.clear()
+        self.is_blocked = self.is_over = True
         self._has_rest.set()
         sockets.shut(self._sock)
 
@@ -75,12 +78,12 @@ class Outlet:
 
     def _write(self) -> None:
         """Write what the kernel refused, as it takes it again."""
-        while not self._is_over:
+        while not self.is_over:
             self._has_rest.wait()
             self._has_rest.clear()
             if not self._drained():
                 self.cut()
-            elif not self._is_over:
+            elif not self.is_over:
                 self.is_blocked = False
                 self._on_room()
 
@@ -90,7 +93,8 @@ class Outlet:
             while self._rest:
                 if not sockets.wait_writable(self._sock, limits.push_stall_s):
                     return False
-                self._rest = self._rest[sockets.send_now(self._sock, self._rest) :]
+                sent = sockets.send_now(self._sock, bytes(self._rest[:_SEND_BYTES]))
+                del self._rest[:sent]
         except OSError:
             return False
         return True

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from flowkit.errors import NotFound, PlatformError
-from flowkit.green import sockets
+from flowkit.green import sleep, sockets
 from flowkit.server import message
 from flowkit.server.answers import HEADERS, refusal
 from flowkit.server.live.frames import payload
@@ -75,6 +75,7 @@ class _Stream:
         try:
             while self._sock.recv(_RECV_BYTES):  # nothing is expected; its end is
                 session.heard()
+                sleep(0)  # who sends without a pause holds nobody up
         finally:
             session.lose(self)
             self._outlet.close()

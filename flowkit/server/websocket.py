@@ -20,7 +20,7 @@ from websockets.server import ServerProtocol
 
 from flowkit import limits
 from flowkit.errors import NotFound
-from flowkit.green import Slots, monotonic, sockets, spawn
+from flowkit.green import Slots, monotonic, sleep, sockets, spawn
 from flowkit.protocol.session import NORMAL
 from flowkit.server import message
 from flowkit.server.live.commands import IN_ORDER, Misread, read_command, work_off
@@ -33,7 +33,9 @@ __all__ = ["serve_pair", "take_over"]
 
 _log = logging.getLogger(__name__)
 
-_RECV_BYTES = 64 * 1024
+_RECV_BYTES = 16 * 1024
+_TURN_LOOK_S = 1.0
+_PONG = b"\x8a"
 _TARGET = "/session/"
 
 
@@ -97,7 +99,8 @@ class _Connection:
         self._protocol = ServerProtocol(max_size=limits.frame_bytes_max, logger=_quiet)
         self._session: LiveSession | None = None
         self._slots = Slots(limits.commands_at_once_max)
-        self._parts: list[bytes] = []
+        self._parts = bytearray()
+        self._pong = b""
 
     def run(self, head: Head, rest: bytes) -> None:
         """Serve the connection to its end."""
@@ -154,6 +157,7 @@ class _Connection:
             self._send_control()
             if protocol.state is not State.OPEN and protocol.close_expected():
                 return
+            sleep(0)  # who sends without a pause holds nobody up
             data = self._sock.recv(_RECV_BYTES)
             if not data:
                 return
@@ -171,15 +175,17 @@ class _Connection:
                 self._sock.settimeout(left_s)
                 if not self._sock.recv(_RECV_BYTES):
                     return
+                sleep(0)
         except OSError:
             return  # it has gone, or is late
 
     def _take(self, frame: Any) -> None:
         assert isinstance(frame, Frame)
         if frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
-            self._parts.append(bytes(frame.data))
+            self._parts += frame.data
             if frame.fin:
-                text, self._parts = b"".join(self._parts), []
+                text = bytes(self._parts)
+                self._parts.clear()
                 self._command(text)
         elif frame.opcode is Opcode.CLOSE and self._session is not None:
             closed = self._protocol.close_rcvd
@@ -192,10 +198,10 @@ class _Connection:
         try:
             command = read_command(text)
         except Misread as error:
-            session.reply(error.frame())
+            if self._has_turn(session):
+                session.reply(error.frame())
             return
-        # Who does not read what it is answered is not asked what else it wants.
-        if not session.wait_until_room(limits.push_stall_s):
+        if command.type == "heartbeat" or not self._has_turn(session):
             return
         if command.type in IN_ORDER:
             work_off(command, session, self._live.handle)
@@ -210,6 +216,18 @@ class _Connection:
 
         spawn(work)
 
+    def _has_turn(self, session: LiveSession) -> bool:
+        """Wait until the client has read what it was told; False if the connection ends first.
+
+        Who does not read what it is answered is not asked what else it wants. Until then nothing
+        is heard of it, for nobody listens: that it takes what is sent is its sign of life.
+        """
+        while not session.wait_until_room(_TURN_LOOK_S):
+            if session.is_closed or self._outlet.is_over:
+                return False
+            session.heard()
+        return True
+
     # Writing
 
     @property
@@ -222,11 +240,19 @@ class _Connection:
         self._outlet.send(frames[0] if len(frames) == 1 else b"".join(frames))
 
     def _has_room(self) -> None:
+        pong, self._pong = self._pong, b""
+        if pong:
+            self.send([pong])
         if self._session is not None:
             self._session.flush()
 
     def _send_control(self) -> None:
-        data = b"".join(self._protocol.data_to_send())
+        frames = self._protocol.data_to_send()
+        if self.is_blocked:  # of the pongs that cannot leave, the last one will do (RFC 6455 5.5.3)
+            pongs = [frame for frame in frames if frame[:1] == _PONG]
+            self._pong = pongs[-1] if pongs else self._pong
+            frames = [frame for frame in frames if frame[:1] != _PONG]
+        data = b"".join(frames)
         if data:
             self.send([data])
 

@@ -214,6 +214,8 @@ def _work_off(reader: Reader, channel: Channel, page: Page, places: Places | Non
         since, to = str(book.at(reader.pos)), str(book.at(book.mark))
         reader.tell("gap", {"reason": "forgotten", "from": since, "to": to})
     for change in page.changes:
+        if reader.session.is_full:
+            return False  # the rest is read again once there is room
         reader.offer(Told(book.flow_id, change, str(book.at(change.seq)), places))
         if reader.is_over:
             return False

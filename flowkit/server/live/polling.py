@@ -9,6 +9,7 @@ Source: protocol 9.1 (polling).
 from __future__ import annotations
 
 from flowkit import limits
+from flowkit.errors import ServerError
 from flowkit.green import Cell
 from flowkit.server.live.commands import Misread, read_command, work_off
 from flowkit.server.live.frames import payload
@@ -70,10 +71,17 @@ def _give_up(session: LiveSession, poll: Poll) -> None:
 
 
 def posted(session: LiveSession, body: bytes) -> None:
-    """Work off one message; what it is answered comes with a poll. Waits, from any thread."""
+    """Work off one message; what it is answered comes with a poll. Waits, from any thread.
+
+    Raises:
+        ServerError: what waits for a poll has reached the bound.
+    """
 
     def work() -> None:
         session.heard()
+        if session.is_full:
+            said = "Too many messages wait to be fetched: poll first"
+            raise ServerError(said, status=503, retry_after_s=1.0)
         try:
             command = read_command(body)
         except Misread as error:

@@ -127,12 +127,9 @@ class Reader:
         return None
 
     def _push(self, told: Told, kind: Kind) -> None:
-        pushes = self.session.pushes
-        if pushes.is_full:
-            self.session.flush()
         data = told.plain(self.typed) if self.is_plain else told.message(self, kind)
         entry = Entry(data, self, kind, told.drop_id, seq=told.seq, position=told.position)
-        if pushes.is_full:
+        if self.session.is_full:
             self._too_slow(entry)
         else:
             self._put(entry)

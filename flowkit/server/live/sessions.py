@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from flowkit import limits
 from flowkit.errors import BadRequest, Forbidden, NotFound, PlatformError
-from flowkit.green import Signal, monotonic, spawn
+from flowkit.green import Signal, monotonic, sleep, spawn
 from flowkit.protocol.session import (
     GOING_AWAY,
     NORMAL,
@@ -247,6 +247,13 @@ class LiveSession:
 
     # What goes out
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the bound is reached, after the connection had its chance to take something."""
+        if self.pushes.is_full:
+            self.flush()
+        return self.pushes.is_full
+
     def put(self, entry: Entry) -> None:
         """Add a message; ``flush`` sends it."""
         self.pushes.put(entry)
@@ -276,8 +283,13 @@ class LiveSession:
         """Let a reader that skips changes go on once there is room."""
         self._dropping[reader] = None
 
-    def wait_until_room(self, timeout_s: float) -> bool:
-        """Wait until no more than half of the bound is taken; False if the session has ended."""
+    def wait_until_room(self, timeout_s: float | None = None) -> bool:
+        """Wait until no more than half of the bound is taken.
+
+        Returns:
+            False if the session has ended, or this did not come about within *timeout_s* seconds
+            (None: however long it takes).
+        """
         while not self.pushes.has_room and not self.is_closed:
             self._has_room.clear()
             if not self._has_room.wait(timeout_s):
@@ -383,7 +395,7 @@ class LiveSession:
         """Read a page for each reader that is behind, in turn, as the connection takes them."""
         failures = 0
         try:
-            while self._behind and self.wait_until_room(limits.push_stall_s):
+            while self._behind and self.wait_until_room():
                 reader = self._behind[0]
                 if reader.is_over or reader.is_attached:
                     self._behind.popleft()
@@ -404,8 +416,7 @@ class LiveSession:
             reader.end(_why_gone(reader, self.live), error.status, *error.errors)
         except PlatformError as error:
             if error.status == 503 and failures < _RETRIES_MAX and not reader.is_over:
-                self._has_room.clear()
-                self._has_room.wait(0.1 * 2**failures)
+                sleep(0.1 * 2**failures)
                 return None
             reader.end("fault", error.status, *error.errors)
         except Exception:  # noqa: BLE001 - one reader ends, its session goes on

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import socket
+import subprocess
+import sys
+from contextlib import contextmanager, suppress
+
 import pytest
 
-from tests.server.live.listener import Listener
+from flowkit import limits
+from flowkit.green import monotonic, sleep
+from flowkit.protocol.envelope import Request
+from flowkit.server.websocket import serve_pair
+from tests.server.live.listener import Listener, new_session
 
 
 def nested(depth):
@@ -42,3 +52,154 @@ def test_odd_members_are_refused_and_the_connection_stays(nora, house, name):
         heard.say({**message, "msgId": "odd"})
         assert heard.reply()["head"]["status"] == 400
         assert heard.ask("find", flowId=house["id"], id="d")["head"]["status"] in (400, 404)
+
+
+# Stalled readers
+
+
+def post(who, session_id, message):
+    """Post a message to the polling address."""
+    body = json.dumps(message).encode()
+    return who.app.handle(Request("POST", ("session", session_id, "polling"), {}, {}, body))
+
+
+def poll(who, session_id):
+    """The messages that a poll is answered with."""
+    answer = who.app.handle(Request("GET", ("session", session_id, "polling"), {}, {}))
+    assert answer.status == 200, answer.body
+    return json.loads(answer.body)
+
+
+def test_a_replay_waits_for_a_client_however_slow_it_is(nora, house, monkeypatch):
+    """Between two polls the queue may be full for longer than a socket may take nothing."""
+    monkeypatch.setattr(limits, "push_stall_s", 0.05)
+    nora.app.live.queue_messages_max = 4
+    for n in range(30):
+        nora.drop(house, n=n)
+    session_id = new_session(nora)
+    subscribe = {"type": "subscribe", "path": "/nora/house", "sub": "a", "since": "start"}
+    assert post(nora, session_id, {**subscribe, "msgId": 1}).status == 200
+    found = []
+    monkeypatch.setattr(limits, "poll_wait_s", 1.0)
+    while len(found) < 30:
+        sleep(0.1)  # the bound on a socket passes twice; no socket is there
+        heard = poll(nora, session_id)
+        assert heard, f"nothing came after {found}"
+        found += [one["value"]["elems"]["n"] for one in heard if one.get("type") == "message"]
+    assert found == list(range(30))
+
+
+def test_a_replay_is_never_a_slow_reader(nora, house):
+    """What is shown is larger than what is stored; the page ends where the bound is reached."""
+    nora.app.live.queue_bytes_max = 20_000
+    for n in range(200):
+        nora.drop(house, n=n, text="x" * 500)
+    session_id = new_session(nora)
+    subscribe = {"type": "subscribe", "path": "/nora/house", "sub": "a", "since": "start"}
+    assert post(nora, session_id, {**subscribe, "msgId": 1}).status == 200
+    session = nora.app.live.session(session_id)
+    found = []
+    while len(found) < 200:
+        heard = poll(nora, session_id)
+        assert not session.is_closed, f"closed after {found}"
+        assert heard, f"nothing came after {found}"
+        found += [one["value"]["elems"]["n"] for one in heard if one.get("type") == "message"]
+    assert found == list(range(200))
+
+
+# Floods
+
+
+def test_replies_that_nobody_polls_are_bounded(nora, house):
+    """Further messages are refused until some have been fetched."""
+    nora.app.live.queue_bytes_max = 20_000
+    nora.drop(house, text="x" * 5_000)
+    session_id = new_session(nora)
+    ask = {"type": "findmany", "object": "drop", "flowId": house["id"], "msgId": 1}
+    statuses = [post(nora, session_id, ask).status for _ in range(40)]
+    assert statuses[:3] == [200, 200, 200]
+    assert statuses[-1] == 503
+    assert nora.app.live.session(session_id).pushes.bytes < 40_000
+    assert len(poll(nora, session_id)) < 10
+    assert post(nora, session_id, ask).status == 200
+
+
+def raw(who):
+    """A handshaken socket of a new session that nobody reads, and its session."""
+    session_id = new_session(who)
+    connected = socket.socket(fileno=serve_pair(who.app.live).detach())
+    connected.settimeout(10.0)
+    connected.sendall(
+        f"GET /session/{session_id}/ws HTTP/1.1\r\nhost: inside\r\nupgrade: websocket\r\n"
+        "connection: upgrade\r\nsec-websocket-version: 13\r\n"
+        "sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
+    )
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        answer += connected.recv(4096)
+    assert b" 101 " in answer
+    return connected, who.app.live.session(session_id)
+
+
+def flood(connected, frame, total_bytes):
+    """Send a frame again and again, until the other side takes no more or *total_bytes* are out."""
+    data = frame * max(1, 65_536 // len(frame))
+    connected.settimeout(0.5)
+    sent = 0
+    with suppress(OSError):
+        while sent < total_bytes:
+            sent += connected.send(data)
+    return sent
+
+
+FLOOD = """
+import os, sys
+fd, count, frame = int(sys.argv[1]), int(sys.argv[2]), bytes.fromhex(sys.argv[3])
+os.set_blocking(fd, True)
+for _ in range(count // 100):
+    os.write(fd, frame * 100)
+"""
+
+
+@contextmanager
+def flooding(connected, frame, count):
+    """A process of its own that sends a frame as often and as fast as it can."""
+    args = [sys.executable, "-c", FLOOD, str(connected.fileno()), str(count), frame.hex()]
+    with subprocess.Popen(args, pass_fds=[connected.fileno()]) as child:
+        yield child
+
+
+def masked(opcode, text):
+    """A frame of a client, with a mask that changes nothing."""
+    assert len(text) <= 125
+    return bytes((0x80 | opcode, 0x80 | len(text), 0, 0, 0, 0)) + text
+
+
+@pytest.mark.parametrize(
+    "frame", [masked(1, b"x"), masked(9, b"x" * 125)], ids=["nonsense", "pings"]
+)
+def test_answers_that_nobody_reads_are_bounded(nora, monkeypatch, frame):
+    """Neither refusals nor pongs pile up for a client that sends and never reads."""
+    nora.app.live.queue_bytes_max = 100_000
+    connected, session = raw(nora)
+    with connected:
+        flood(connected, frame, 8_000_000)
+        kept = session.pushes.bytes + len(session._line._outlet._rest) if session._line else 0
+        assert kept < 1_000_000
+
+
+def test_a_client_that_floods_the_loop_leaves_the_others_their_turn(nora, house):
+    """A hundred thousand heartbeats hold nobody up."""
+    connected, _ = raw(nora)
+    with connected, Listener(nora) as heard:
+        heard.subscribe(path="/nora/house")
+        with flooding(connected, masked(1, b'{"type":"heartbeat"}'), 100_000) as child:
+            begun = monotonic()
+            latest = 0.0
+            while child.poll() is None:
+                written = monotonic()
+                nora.drop(house, n=1)
+                heard.next()
+                latest = max(latest, monotonic() - written)
+            lasted = monotonic() - begun
+    assert latest < lasted / 4

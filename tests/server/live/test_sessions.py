@@ -11,7 +11,7 @@ from websockets.exceptions import InvalidStatus
 from flowkit import limits
 from flowkit.green import Cell, monotonic
 from flowkit.protocol.envelope import Request
-from flowkit.protocol.session import GOING_AWAY, POLICY, TOO_LARGE, TOO_SLOW
+from flowkit.protocol.session import GOING_AWAY, POLICY, TOO_LARGE, TOO_SLOW, State
 from tests.server.live.listener import Listener, new_session
 from tests.server.visitor import Visitor
 
@@ -122,6 +122,7 @@ def test_a_silent_client_is_closed_with_1001(nora):
     """After 90 s without any frame; here they have passed."""
     with Listener(nora) as heard:
         life = nora.app.live.session(heard.id).life
+        wait_until(lambda: life.state is State.OPEN)
         life._since["heard"] -= limits.session_idle_s
         assert heard.closed_with()[0] == GOING_AWAY
 
@@ -130,6 +131,7 @@ def test_the_server_sends_pings(nora):
     """Every 30 s; the client's library answers, and that counts as heard."""
     with Listener(nora) as heard:
         life = nora.app.live.session(heard.id).life
+        wait_until(lambda: life.state is State.OPEN)
         before = life._since["heard"]
         life._since["pulsed"] -= limits.session_ping_s
         wait_until(lambda: heard.is_quiet(0.01) and life._since["heard"] > before)

@@ -17,6 +17,15 @@ SAYS = {
     ],
     "compose": ["/quakes/ci: ", "/quakes/us: "],
     "route_drops": ["of 3 drops 2 would have gone to ", "alarm: 36 degrees"],
+    "subscribe": ["hot: 34 degrees\nhot: 41 degrees\n"],
+    "live_table": [
+        "too dry: north 31 %, east 38 %",
+        "leave  north\nenter  south\nupdate east\ntoo dry: south 35 %, east 39 %",
+    ],
+    "alarm": [
+        "alarm: 95 degrees\nthe alarm has stopped\n"
+        "alarm: 99 degrees\nalarm: 97 degrees\nthe alarm has stopped\n"
+    ],
     "some_fail": [": 404 ", ": 1 drops"],
     "find_by_path": ["[24.9, 24.8, 24.7]", "behind the house", "Mean of all: 19.95"],
 }

@@ -23,6 +23,13 @@ if TYPE_CHECKING:
     from flowkit.client.credentials import save_profile as save_profile
     from flowkit.client.encoding import dumps as dumps
     from flowkit.client.encoding import loads as loads
+    from flowkit.client.live.runner import WebSocket as WebSocket
+    from flowkit.client.live.subscription import Subscription as Subscription
+    from flowkit.client.live.values import Change as Change
+    from flowkit.client.live.values import Gap as Gap
+    from flowkit.client.live.values import GapWarning as GapWarning
+    from flowkit.client.live.values import Shift as Shift
+    from flowkit.client.live.view import LiveView as LiveView
     from flowkit.client.options import defaults as defaults
     from flowkit.client.thunk import GreenThunk as GreenThunk
     from flowkit.embedded import embedded as embedded
@@ -63,6 +70,10 @@ _HOMES = {
     "flowkit.client.changes": ("M", "P"),
     "flowkit.client.credentials": ("Token", "save_profile"),
     "flowkit.client.encoding": ("dumps", "loads"),
+    "flowkit.client.live.runner": ("WebSocket",),
+    "flowkit.client.live.subscription": ("Subscription",),
+    "flowkit.client.live.values": ("Change", "Gap", "GapWarning", "Shift"),
+    "flowkit.client.live.view": ("LiveView",),
     "flowkit.client.options": ("defaults",),
     "flowkit.client.thunk": ("GreenThunk",),
     "flowkit.embedded": ("embedded",),

@@ -33,6 +33,9 @@ CONCURRENT = "client/test_concurrent.py::"
 THUNK = "client/test_thunk.py::"
 COMPAT = "compat/test_flowthings.py::"
 EXPORTS = "test_exports.py::"
+LISTENER = "client/live/test_subscription.py::"
+RUNNER = "client/live/test_runner.py::"
+WAY = "client/live/test_way.py::"
 TOGETHER = "together/test_parallel_calls.py::"
 SEEN = HERE + "test_what_was_seen_is_not_seen_any_more"
 
@@ -216,15 +219,43 @@ ABSENT = {
         THUNK + "test_an_error_comes_at_each_reading_as_a_fresh_copy",
         THUNK + "test_the_message_of_our_errors_names_request_and_line",
     ],
+    66: [RUNNER + "test_the_old_callbacks_are_called_as_they_always_were"],
+    67: [RUNNER + "test_without_any_handler_nothing_goes_wrong"],
+    68: [
+        RUNNER + "test_what_is_not_a_message_is_reported_and_passed",
+        RUNNER + "test_an_error_without_a_msgid_reaches_on_error",
+    ],
+    69: [RUNNER + "test_a_failed_reply_reaches_the_callback_that_takes_errors"],
+    70: [
+        RUNNER + "test_a_late_reply_is_ignored",
+        RUNNER + "test_a_callback_that_raises_is_called_once",
+        RUNNER + "test_commands_under_way_fail_at_a_loss",
+    ],
+    71: [RUNNER + "test_a_heartbeat_and_a_ping_go_out_in_time"],
+    72: [
+        RUNNER + "test_after_a_loss_everything_is_subscribed_again_from_its_place",
+        RUNNER + "test_what_passes_is_tried_again_and_told_once",
+    ],
+    73: [RUNNER + "test_the_old_callbacks_are_called_as_they_always_were"],
+    74: [
+        RUNNER + "test_close_from_a_handler_does_not_wait_for_itself",
+        RUNNER + "test_run_and_start_take_turns_with_nobody",
+        LISTENER + "test_a_for_loop_gets_the_drops",
+    ],
+    75: [LISTENER + "test_handlers_of_its_own_are_called_in_place_of_on_message"],
+    76: [RUNNER + "test_send_leaves_the_callers_message_as_it_is"],
+    77: [RUNNER + "test_what_is_no_flow_is_refused_at_once"],
+    78: [RUNNER + "test_replies_in_any_order_find_their_commands"],
+    79: [
+        WAY + "test_tls_is_that_of_the_requests",
+        WAY + "test_a_proxy_of_the_environment_is_tunnelled_through",
+        WAY + "test_a_session_of_the_users_own_goes_along",
+    ],
 }
 
-_RUNNER = (
-    "the WebSocket runner is a later issue; here api.websocket.connect() says that it is not there"
-)
 LATER = {
-    37: "simulation and local Tracks come with the Tracks, commands with the WebSocket runner",
+    37: "simulation and local Tracks come with the Tracks",
     39: "the client's side is shown; the server's aggregation is a later issue",
-    **dict.fromkeys(range(66, 80), _RUNNER),
 }
 
 

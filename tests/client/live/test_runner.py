@@ -313,6 +313,34 @@ def test_replies_in_any_order_find_their_commands():
     assert found == {FLOW: FLOW, other: other}
 
 
+def test_a_callback_that_raises_is_called_once():
+    """Its fault is reported, and the command is forgotten like any other."""
+
+    def script(line):
+        said = line.hear()
+        line.reply(said, {"id": "f1"})
+        line.reply(said, {"id": "f1"})
+        line.say(plain(1))
+        line.stay()
+
+    calls, errors, got = [], [], []
+
+    def callback(ws, body):
+        calls.append(body)
+        raise ValueError("no use")
+
+    with Desk(script) as desk, desk.api() as api:
+        ws = api.websocket.connect(
+            on_error=lambda ws, error: errors.append(error), on_message=lambda *said: got.append(1)
+        )
+        with ws:
+            ws.send({"type": "find", "object": "flow", "id": FLOW}, callback)
+            until(lambda: got)
+
+    assert calls == [{"id": "f1"}]
+    assert [type(error) for error in errors] == [ValueError]
+
+
 def test_send_leaves_the_callers_message_as_it_is():
     """The msgId is put into a copy; one of the caller's own is kept."""
 

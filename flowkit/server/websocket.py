@@ -124,9 +124,13 @@ class _Connection:
         """Answer the upgrade; whether it is a WebSocket now."""
         protocol = self._protocol
         protocol.receive_data(_spelled(head))
-        upgrade = protocol.events_received()[0]
-        assert isinstance(upgrade, Upgrade)
-        response = protocol.accept(upgrade)
+        upgrades = protocol.events_received()
+        if not upgrades:  # the library cannot read it, and may have said nothing
+            refused = protocol.reject(400, "This request cannot become a WebSocket")
+            self._sock.sendall(refused.serialize())
+            return False
+        assert isinstance(upgrades[0], Upgrade)
+        response = protocol.accept(upgrades[0])
         session = None
         if response.status_code == 101:
             try:
@@ -190,7 +194,7 @@ class _Connection:
         elif frame.opcode is Opcode.CLOSE and self._session is not None:
             closed = self._protocol.close_rcvd
             if closed is not None and closed.code == NORMAL:
-                self._session.close()
+                self._session.hung_up(self)
 
     def _command(self, text: bytes) -> None:
         session = self._session

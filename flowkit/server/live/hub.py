@@ -188,5 +188,5 @@ class Hub:
 
     @property
     def count(self) -> int:
-        """How many readers there are."""
-        return sum(len(channel.readers) for channel in self._channels.values())
+        """How many readers there are; from any thread."""
+        return sum(len(channel.readers) for channel in list(self._channels.values()))

@@ -55,7 +55,7 @@ def polled(session: LiveSession) -> bytes:
     """The messages that wait, as a JSON array; waits for the first one, from any thread."""
     poll = Poll(session)
     post = session.live.loop.post
-    post(session.heard_from, poll)
+    post(session.connect, poll)
     try:
         if not poll.answer.wait(limits.poll_wait_s):
             post(_give_up, session, poll)

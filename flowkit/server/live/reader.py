@@ -164,6 +164,8 @@ class Reader:
     def tell_place(self) -> None:
         """Tell where the reader stands, so that a rare match costs no false gap."""
         if self._dropped_from is None:
+            if self.session.is_full:
+                return  # later: who does not read needs no place
             self.tell("position", {}, position=self.place, seq=self.pos)
         self.silent = 0
 

@@ -175,7 +175,10 @@ class LiveSession:
     # The connection
 
     def connect(self, line: Line) -> None:
-        """A connection carries the session from now on."""
+        """A connection carries the session from now on, unless it has ended meanwhile."""
+        if self.is_closed:
+            line.close(NORMAL, "the session has ended")
+            return
         acts = self.life.on(Event.CONNECTED, self.now())
         if Act.REPLACE in acts:
             older, self._line = self._line, None
@@ -191,13 +194,6 @@ class LiveSession:
             self._line = None
             self._act(self.life.on(Event.BROKEN, self.now()))
             self._end_named(line)
-
-    def heard_from(self, line: Line) -> None:
-        """A request of the client is a connection for as long as it waits."""
-        if self.is_closed:
-            line.cut()
-        else:
-            self.connect(line)
 
     def heard(self) -> None:
         """Anything came from the client."""
@@ -218,6 +214,11 @@ class LiveSession:
             line.pulse()
         if Act.FORGET in acts:
             self._forget()
+
+    def hung_up(self, line: Line) -> None:
+        """The client ended *line* in order: it has no further use for the session."""
+        if self._line is line:
+            self.close()
 
     def close(self, code: int = NORMAL, reason: str = "") -> None:
         """End the session for good, whoever wanted it."""
@@ -310,9 +311,7 @@ class LiveSession:
         """
         read = self.live.read
         found = read(lambda snapshot: pages.find_flow(ask, snapshot, self.credential_in))
-        if ask.sub is None and found.flow_id in self._plain:
-            if reply is not None:
-                self.reply(reply({}))
+        if self._has_plain(ask, found, reply):
             return
         replaced = self._named.get(ask.sub) if ask.sub is not None else None
         if replaced is None and self.count >= limits.subscriptions_max:
@@ -326,13 +325,23 @@ class LiveSession:
             if self.is_closed or reader.is_over:
                 raise NotFound("The Flow was deleted, or the session has ended, meanwhile")
         except BaseException:
-            reader.is_over = True
-            self.live.hub.leave(reader)
+            self.remove(reader)
             raise
+        if self._has_plain(ask, found, reply):  # one that was on its way at the same time
+            self.remove(reader)
+            return
         self._begin(reader, start, reply)
         if start.mode != "live" or not channel.attach(reader):
             self.fall_behind(reader)
         self.flush()
+
+    def _has_plain(self, ask: Subscribe, found: pages.Found, reply: Reply | None) -> bool:
+        """Whether this is a plain subscription that there is already, which is a success."""
+        if ask.sub is not None or found.flow_id not in self._plain:
+            return False
+        if reply is not None:
+            self.reply(reply({}))
+        return True
 
     def _begin(self, reader: Reader, start: pages.Start, reply: Reply | None) -> None:
         """The reply, before the first message of the reader, and after the last of an older one."""

@@ -7,14 +7,17 @@ import socket
 import subprocess
 import sys
 from contextlib import contextmanager, suppress
+from threading import Barrier, Event
 
 import pytest
 
 from flowkit import limits
-from flowkit.green import monotonic, sleep
+from flowkit.green import in_thread, monotonic, sleep
 from flowkit.protocol.envelope import Request
+from flowkit.protocol.session import State
 from flowkit.server.websocket import serve_pair
 from tests.server.live.listener import Listener, new_session
+from tests.server.live.test_sessions import wait_until
 
 
 def nested(depth):
@@ -203,3 +206,84 @@ def test_a_client_that_floods_the_loop_leaves_the_others_their_turn(nora, house)
                 latest = max(latest, monotonic() - written)
             lasted = monotonic() - begun
     assert latest < lasted / 4
+
+
+def test_places_told_to_who_does_not_read_are_bounded(nora, house, monkeypatch):
+    """They do not count as messages; yet they end where the bound in bytes is reached."""
+    monkeypatch.setattr(limits, "progress_changes_max", 1)
+    monkeypatch.setattr(limits, "poll_wait_s", 0.2)
+    nora.app.live.queue_bytes_max = 20_000
+    session_id = new_session(nora)
+    for sub in ("a", "b"):
+        ask = {"type": "subscribe", "path": "/nora/house", "sub": sub, "filter": "n < 0"}
+        post(nora, session_id, ask)
+    session = nora.app.live.session(session_id)
+    last = [nora.drop(house, n=n) for n in range(300)][-1]
+    assert session.pushes.bytes < 25_000
+    while poll(nora, session_id):
+        pass
+    nora.drop(house, n=1)
+    assert last
+    assert {one["sub"] for one in poll(nora, session_id)} == {"a", "b"}
+
+
+# Two at once
+
+
+def test_a_plain_subscription_asked_for_twice_at_once_is_one(nora, house, monkeypatch):
+    """Two posts on the way side by side push each drop once, and end with one unsubscribe."""
+    session_id = new_session(nora)
+    read = nora.app.live.read
+    both = Barrier(2)
+
+    def read_together(job):
+        found = read(job)
+        in_thread(both.wait, 5.0).get()
+        return found
+
+    monkeypatch.setattr(nora.app.live, "read", read_together)
+    ask = {"type": "subscribe", "path": "/nora/house", "msgId": 1}
+    outcomes = [in_thread(post, nora, session_id, ask) for _ in range(2)]
+    assert [one.get().status for one in outcomes] == [200, 200]
+    monkeypatch.undo()
+    session = nora.app.live.session(session_id)
+    assert nora.app.live.hub.count == 1
+    nora.drop(house, n=1)
+    wait_until(lambda: session.pushes.messages)
+    assert [one.get("type") for one in poll(nora, session_id)] == [None, None, "message"]
+    post(nora, session_id, {"type": "unsubscribe", "path": "/nora/house"})
+    assert nora.app.live.hub.count == 0
+
+
+def test_the_close_of_a_replaced_connection_leaves_the_session_to_the_next_one(nora, house):
+    """What an older connection still says concerns nobody."""
+    with Listener(nora) as older:
+        older.subscribe(path="/nora/house")
+        session = nora.app.live.session(older.id)
+        with Listener(nora, older.id) as heard:
+            wait_until(lambda: session.life.state is State.OPEN)
+            older.closed_with()
+            nora.drop(house, n=1)
+            assert heard.next()["value"]["elems"] == {"n": 1}
+
+
+def test_figures_can_be_read_while_subscriptions_come_and_go(nora):
+    """Counting runs on another thread than the loop."""
+    flows = [nora.flow(f"/nora/f{n}") for n in range(60)]
+    live = nora.app.live
+    is_over = Event()
+
+    def count():
+        while not is_over.is_set():
+            assert live.hub.count >= 0
+
+    counting = in_thread(count)
+    with Listener(nora) as heard:
+        for _ in range(5):
+            for flow in flows:
+                heard.say({"type": "subscribe", "flowId": flow["id"]})
+            for flow in flows:
+                heard.say({"type": "unsubscribe", "flowId": flow["id"]})
+            assert heard.ask("unsubscribe", path="/nora/f1")["head"]["ok"]
+    is_over.set()
+    counting.get()

@@ -150,6 +150,16 @@ HANDSHAKES = {
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
         400,
     ),
+    "a body": (
+        "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nContent-Length: 5",
+        400,
+    ),
+    "a long header": (
+        "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        f"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nCookie: {'x' * 9_000}",
+        400,
+    ),
     "an unknown session": (
         "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",

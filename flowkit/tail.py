@@ -58,17 +58,16 @@ def tail(
     Raises:
         FlowKitError: the flow is not there, may not be read, or the filter cannot be used.
     """
-    shown = _as_json if as_json else _as_text
     subscription = api.drop(flow).subscribe(
         *filters, since=since, changes=changes, only=only, resume_file=resume_file
     )
+    shown = _as_json if as_json else _as_text
+    events = _at_most(subscription.events(), count)
+    lines = ((event, shown(event, is_told=changes is not None)) for event in events)
     try:
         with subscription:
-            for event in _at_most(subscription.events(), count):
-                if isinstance(event, Gap):
-                    tell(f"gap: changes may be missing ({event.reason}), up to {event.to}")
-                else:
-                    say(shown(event, is_told=changes is not None))
+            for event, line in lines:
+                (tell if isinstance(event, Gap) else say)(line)
     except KeyboardInterrupt:
         pass  # the usual end
     finally:
@@ -87,20 +86,28 @@ def _at_most(events: Iterator[Change | Gap], count: int | None) -> Iterator[Chan
                 return
 
 
-def _as_json(change: Change, *, is_told: bool) -> str:
-    said: Any = change.drop
+def _as_json(event: Change | Gap, *, is_told: bool) -> str:
+    if isinstance(event, Gap):
+        return _gap(event)
+    said: Any = event.drop
     if is_told:
-        said = {"change": change.kind, "position": change.position, "value": change.drop}
+        said = {"change": event.kind, "position": event.position, "value": event.drop}
     return json.dumps(said, ensure_ascii=False, separators=(",", ":"))
 
 
-def _as_text(change: Change, *, is_told: bool) -> str:
-    drop = change.drop
+def _as_text(event: Change | Gap, *, is_told: bool) -> str:
+    if isinstance(event, Gap):
+        return _gap(event)
+    drop = event.drop
     at = drop.get("lastEditDate", drop.get("creationDate"))
     time = "-" if at is None else _clock(at)
-    kind = f"{change.kind:8}" if is_told else ""
+    kind = f"{event.kind:8}" if is_told else ""
     elems = json.dumps(drop.get("elems", {}), ensure_ascii=False)
     return f"{time}  {kind}{_printable(elems)}"
+
+
+def _gap(gap: Gap) -> str:
+    return f"gap: changes may be missing ({gap.reason}), up to {gap.to}"
 
 
 def _clock(at_ms: int) -> str:

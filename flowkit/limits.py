@@ -458,6 +458,9 @@ inbox_bytes_max = 16 * 1024 * 1024
 commands_waiting_max = 1_000
 """Commands and subscriptions of a runner that wait for a connection or a reply at once."""
 
+unsent_bytes_max = 16 * 1024 * 1024
+"""Bytes of messages that wait for a server which takes none; more are refused."""
+
 place_write_s = 0.05
 """Seconds between two writes of a resume file while messages come without a pause."""
 

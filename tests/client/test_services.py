@@ -775,14 +775,6 @@ def test_an_impossible_period_is_refused(period):
     assert recorder.requests == []
 
 
-def test_the_websocket_says_that_it_is_not_there_yet():
-    """``connect`` takes the old arguments and raises a clear error."""
-    api, _ = recorded()
-
-    with pytest.raises(UsageError, match="WebSocket"):
-        api.websocket.connect(on_open=print, on_message=print)
-
-
 def test_tokens_come_back_whole_but_are_never_shown_by_the_api():
     """A created token's string is the caller's to keep."""
     api, _ = recorded(answer({"id": ID, "tokenString": TOKEN}))

@@ -117,7 +117,7 @@ class Handling:
         """Something went wrong."""
         if self._runner.on_error is None:
             self.report(error)
-        elif len(self._inbox) < _ERRORS_MAX or not self._inbox.is_full:
+        elif not self._inbox.is_full:
             self._inbox.add((self.report, error), 0)
 
     def tell_plain(self, said: dict[str, Any], size: int) -> None:
@@ -196,9 +196,6 @@ class Handling:
                 return
             follower.told(shift)
             self.guard(on_change, shift)
-
-
-_ERRORS_MAX = 1_000
 
 
 def _takes_error(callback: Callable[..., object]) -> bool:

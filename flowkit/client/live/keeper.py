@@ -281,6 +281,16 @@ class Keeper:
         self._flush()
         self._told.ended(error)
 
+    @property
+    def outgoing_bytes(self) -> int:
+        """Bytes that the server has not taken yet."""
+        connection = self._connection
+        return 0 if connection is None else connection.outgoing_bytes
+
+    def move(self, loop: green.Loop) -> None:
+        """In a forked child, before ``run``: the loop is another one."""
+        self._loop = loop
+
     def forget(self) -> None:
         """In a forked child: the connection is the parent's."""
         if self._connection is not None:

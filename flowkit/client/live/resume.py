@@ -44,6 +44,7 @@ class PlaceFile:
     def __init__(self, path: str | PathLike[str], flow: str) -> None:
         self._path = os.fspath(path)
         self._flow = flow
+        self._process = os.getpid()
         self._lock = NativeLock()
         self._noted: str | None = None
         self._written_at = 0.0
@@ -93,6 +94,8 @@ class PlaceFile:
         Raises:
             OSError: it cannot be written; the file is as it was.
         """
+        if os.getpid() != self._process:  # a fork: the file is the parent's to write
+            return
         with self._lock:
             now = monotonic()
             is_due = sync or now - self._synced_at >= limits.place_sync_s
@@ -123,7 +126,3 @@ class PlaceFile:
     def close(self) -> None:
         """Write what was noted and make it safe."""
         self.write(sync=True)
-
-    def renew(self) -> None:
-        """In a forked child: nobody holds the lock here."""
-        self._lock = NativeLock()

@@ -144,15 +144,15 @@ class WebSocket(Commands):
             raise self._error
 
     def start(self) -> Self:
-        """Connect, and call handlers in the background: in a greenlet if the caller's thread has a
-        gevent hub, else in a daemon thread. Returns at once.
+        """Connect, and call handlers in the background: in a daemon thread of their own, or, in a
+        process that gevent or eventlet has patched, in a greenlet. Returns at once.
 
         Raises:
             UsageError: it runs already, or is closed.
         """
         self._open()
         self._handling.claim()
-        if green.has_hub() or green.eventlet_patched():
+        if "socket" in green.patched():
             green.spawn(self._handling.work)
         else:
             green.start_thread(self._handling.work, name="flowkit-handlers")
@@ -225,11 +225,26 @@ class WebSocket(Commands):
         self._loop.spawn(self._keeper.run)
 
     def forget(self) -> None:
-        """In a forked child: what had begun is the parent's."""
-        was_open = self._is_open
+        """In a forked child: what had begun is the parent's, what had not can begin here."""
+        self._lock = green.NativeLock()
+        self._inbox.renew()
+        if not self._is_open:
+            self._loop = process.loop()
+            self._keeper.move(self._loop)
+            return
+        self._is_closed = True
+        self._error = UsageError(
+            "this runner is the parent's, and this is its fork", hint="connect() another one here"
+        )
         self._keeper.forget()
-        self._begin()
-        self._is_closed = was_open
+        self._over = green.Cell()
+        self._over.set(None)
+        self._connected = green.Cell()
+        self._connected.fail(self._error)
+        self._handling = Handling(self, self._inbox)
+        self._inbox.close(discard=True)
+        for one in list(self._kept.values()):
+            one.forget(self._error)
 
     # --- what the keeper tells, in the loop
 
@@ -392,7 +407,7 @@ class WebSocket(Commands):
         view = LiveView(ask.path or str(ask.flow_id), partial(self._end, name))
         if on_change is not None:
             view.follow_by(partial(self._handling.tell_shifts, on_change=on_change))
-        self._add(name, view, Reader(ask, view.take, _nothing, view.ended), callback)
+        self._add(name, view, Reader(ask, *view.ends()), callback)
         return view
 
     def _add(
@@ -460,10 +475,12 @@ class WebSocket(Commands):
         if pending is not None and said.get("msgId") is None:
             said["msgId"] = str(next(self._ids))
         data = self._api.encode(said)
-        if len(data) > limits.frame_bytes_max:
-            raise LimitError(
-                "the message", size=len(data), limit=limits.frame_bytes_max, unit="bytes"
-            )
+        for what, size, limit in (
+            ("the message", len(data), limits.frame_bytes_max),
+            ("what waits to be sent", self._keeper.outgoing_bytes, limits.unsent_bytes_max),
+        ):
+            if size > limit:
+                raise LimitError(what, size=size, limit=limit, unit="bytes")
         self._loop.post(self._keeper.ask, data, said.get("msgId"), pending)
 
     def _timeout_s(self, timeout: float | None) -> float:

@@ -146,6 +146,15 @@ class Subscription:
         if self._file is not None:
             self._file.close()
 
+    def forget(self, error: FlowKitError) -> None:
+        """In a forked child: whoever goes on here with the loop of the parent gets *error*."""
+        self._is_closed = True
+        self._begun.fail(error)
+        if self._is_iterated:
+            self._batch, self._at = [error], 0
+            self._inbox.renew()
+            self._inbox.close(discard=True)
+
     def __enter__(self) -> Self:
         return self
 

@@ -156,6 +156,27 @@ class LiveView(Mapping[str, Mapping[str, Any]]):
     ) -> None:
         self.close()
 
+    def ends(self) -> tuple[Callable[..., object], Callable[..., object], Callable[..., object]]:
+        """What a reader calls in the loop: with a message, when it is confirmed, with the error
+        that ends it. They do not hold a view that nobody else holds: it ends on the server, too.
+        """
+        held = self if self._kept else None
+        known = weakref.ref(self)
+
+        def take(said: dict[str, Any], size: int) -> None:
+            view = held or known()
+            if view is not None:
+                view.take(said, size)
+
+        def ended(error: FlowKitError) -> None:
+            view = held or known()
+            if view is not None:
+                view.ended(error)
+
+        if held is None:
+            weakref.finalize(self, self._end).atexit = False
+        return take, lambda _: None, ended
+
     # --- what comes, in the loop
 
     def take(self, said: dict[str, Any], _size: int) -> None:
@@ -224,9 +245,10 @@ class LiveView(Mapping[str, Mapping[str, Any]]):
         """Why the server has ended it, if it has."""
         return self._error
 
-    def renew(self) -> None:
-        """In a forked child: nobody holds the lock here."""
+    def forget(self, error: FlowKitError) -> None:
+        """In a forked child: nobody holds the lock here, and nothing comes any more."""
         self.lock = NativeLock()
+        self._over(error)
 
 
 _ACTS: Mapping[str, Callable[[LiveView, dict[str, Any]], list[Shift]]] = {

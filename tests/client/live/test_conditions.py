@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
+import threading
 import time
+from functools import partial
 
 import pytest
 from client.live.scripted import FLOW, Desk, message, until
 from own_process import needs_eventlet, run_process
 
+from flowkit import limits
 from flowkit.client.api import API
-from flowkit.errors import DeadlineExceeded
+from flowkit.errors import DeadlineExceeded, LimitError, UsageError
 from flowkit.testing import FaultProxy
 
 PATH = "/nora/greenhouse"
@@ -128,6 +132,76 @@ def test_a_forked_child_begins_anew():
         assert len(desk.lines) == 2
 
 
+def test_in_a_forked_child_the_parents_have_ended_and_say_so():
+    """Who goes on with them gets an error at once and does not wait for ever; what had not begun
+    can begin there."""
+    with Desk(one_drop_then_answers) as desk, desk.api() as api:
+        subscription = api.drop(FLOW).subscribe()
+        next(subscription)
+        view = api.drop(FLOW).live()
+        idle = api.websocket.connect()
+        child = os.fork()
+        if not child:
+            is_well = False
+            try:
+                for call in (lambda: next(subscription), lambda: view.wait_ready(5)):
+                    with pytest.raises(UsageError, match="fork"):
+                        call()
+                idle.start().wait_connected(5)
+                is_well = idle.find("flow", "f1", timeout=5) == {"id": "f1"}
+            finally:
+                os._exit(0 if is_well else 1)
+        _, status = os.waitpid(child, 0)
+        assert status == 0
+
+
+def test_a_fork_leaves_the_parents_place_alone(tmp_path):
+    """What the child does at its end is not written over what the parent has."""
+    file = tmp_path / "place"
+    with Desk(one_drop_then_answers) as desk, desk.api() as api:
+        subscription = api.drop(FLOW).subscribe(resume_file=file)
+        next(subscription)
+        child = os.fork()
+        if not child:
+            file.write_text("the child was here")
+            subscription.close()
+            os._exit(0 if file.read_text() == "the child was here" else 1)
+        _, status = os.waitpid(child, 0)
+        assert status == 0
+
+
+def test_a_view_that_nobody_holds_ends_on_the_server():
+    """A mapping that was let go keeps nothing up to date any more."""
+
+    def script(line):
+        said = line.confirm(0, "snapshot")
+        assert said["live"]
+        line.stay()
+
+    with Desk(script) as desk, desk.api() as api:
+        view = api.drop(FLOW).live()
+        until(lambda: desk.lines and desk.lines[0].heard)
+        del view
+        gc.collect()
+        until(lambda: [said["type"] for said in desk.lines[0].heard][1:] == ["unsubscribe"])
+
+
+def test_what_a_server_does_not_take_is_bounded(monkeypatch):
+    """A message more is refused with the figures, and nothing is lost unsaid."""
+    monkeypatch.setattr(limits, "unsent_bytes_max", 1_000_000)
+
+    def script(line):
+        is_over.wait(10)
+
+    is_over = threading.Event()
+    with Desk(script) as desk, desk.api() as api:
+        ws = api.websocket.shared().wait_connected(5)
+        say = partial(ws.send, {"type": "heartbeat", "text": "x" * 50_000})
+        with pytest.raises(LimitError, match="what waits to be sent"):
+            until(say)  # it answers None
+        is_over.set()
+
+
 SCRIPT = """
     import sys
     {patch}
@@ -206,6 +280,24 @@ def test_greenlets_of_the_same_thread_run_while_one_waits():
             while not got:
                 gevent.sleep(0.01)
         print(len(ticks) > 20)
+    """
+    with Desk(one_drop_then_answers) as desk:
+        assert run_process(script, desk.url).split() == ["True"]
+
+
+@pytest.mark.slow
+def test_handlers_run_while_a_thread_that_once_used_gevent_blocks():
+    """``start`` promises the background, whatever the caller's thread does next."""
+    script = """
+        import gevent, sys, threading
+        from flowkit import API
+
+        with API(("nora", "t" * 32), host=sys.argv[1]) as api:
+            gevent.sleep(0)
+            came = threading.Event()
+            ws = api.websocket.connect().start()
+            ws.subscribe("/nora/greenhouse", on_drop=lambda drop: came.set())
+            print(came.wait(5))
     """
     with Desk(one_drop_then_answers) as desk:
         assert run_process(script, desk.url).split() == ["True"]

@@ -30,7 +30,7 @@ from urllib.parse import urlsplit
 
 from flowkit import limits
 from flowkit.errors import FlowKitError, UsageError
-from flowkit.green import Deadline, Loop, eventlet_patched, monotonic, sockets
+from flowkit.green import Deadline, Loop, monotonic, sockets
 from flowkit.testing.conditions import (
     DIRECTIONS,
     Counts,
@@ -69,7 +69,7 @@ class FaultProxy:
         url: the target's URL with this host and port in it; without a scheme, ``host:port``.
 
     Raises:
-        UsageError: *target* names no port, or eventlet has patched this process.
+        UsageError: *target* names no port.
         OSError: the address cannot be had.
     """
 
@@ -81,11 +81,6 @@ class FaultProxy:
         port: int = 0,
         seed: int | str = 0,
     ) -> None:
-        if eventlet_patched():
-            raise UsageError(
-                "a fault proxy cannot run in a process that eventlet has patched",
-                hint="run it in a process of its own",
-            )
         scheme, self._target = _read_target(target)
         self._seed = seed
         self._began = monotonic()
@@ -202,6 +197,7 @@ class FaultProxy:
         self._door = door
         for one in (self._listener, *self._fillers):
             if one is not None:
+                sockets.shut(one)  # now; gevent closes at the next turn of the loop
                 one.close()
         self._listener, self._fillers = None, []
         if door == "accept":

@@ -119,7 +119,7 @@ class Server:
         Requests under way get *grace_s* seconds to end (default 10).
         """
         if not self._closed:
-            self._http.begin_stop(grace_s)
+            self._begin_stop(grace_s)
             self._close()
 
     def run(self, ready: Callable[[], object] = bool) -> None:
@@ -141,11 +141,11 @@ class Server:
             ready()
             while (number := told.recv(1)[0]) != 0:
                 if number in _SIGNALS:
-                    self._http.begin_stop()  # asked for a second time, it waits for nothing
+                    self._begin_stop()  # asked for a second time, it waits for nothing
                 if self._http.is_stopping_at_once:
                     _restore(before)
         except BaseException:
-            self._http.begin_stop(0)
+            self._begin_stop(0)
             raise
         finally:
             self._close()
@@ -153,6 +153,10 @@ class Server:
             _restore(before)
             tell.close()
             told.close()
+
+    def _begin_stop(self, grace_s: float | None = None) -> None:
+        self._http.begin_stop(grace_s)
+        self.app.live.begin_stop()  # a poll that waits would hold up the stop
 
     def _close(self) -> None:
         self._closed = True

@@ -21,7 +21,7 @@ from websockets.server import ServerProtocol
 from flowkit import limits
 from flowkit.errors import NotFound
 from flowkit.green import Slots, monotonic, sleep, sockets, spawn
-from flowkit.protocol.session import NORMAL
+from flowkit.protocol.session import FAULT, NORMAL
 from flowkit.server import message
 from flowkit.server.live.commands import IN_ORDER, Misread, read_command, work_off
 from flowkit.server.live.live import Live
@@ -113,6 +113,7 @@ class _Connection:
             pass  # the client went away
         except Exception:  # noqa: BLE001 - the last frame of a connection: the log is all there is
             _log.exception("a WebSocket ended with an error of the server")
+            self.close(FAULT, "the server failed")
         finally:
             if self._session is not None:
                 self._session.lose(self)

@@ -72,7 +72,7 @@ class Live:
         self._sessions: dict[str, LiveSession] = {}
         self._lock = NativeLock()
         self._loop: Loop | None = None
-        self._is_closed = False
+        self._is_stopping = False
         self._rights_are_due = False
         self.hub = Hub(store, self._post, on_rights=self._rights_changed, places=places)
         store.on_commit(self.hub.told)
@@ -91,8 +91,8 @@ class Live:
         """
         if self._loop is None:
             with self._lock:
-                if self._is_closed:
-                    raise ServerError("The server is stopping", status=503)
+                if self._is_stopping:
+                    raise _stopping()
                 if self._loop is None:
                     self._loop = Loop("flowkit-live")
                     self._loop.spawn(self._look_after)
@@ -110,6 +110,8 @@ class Live:
         Raises:
             ServerError: there are too many, or the server is stopping.
         """
+        if self._is_stopping:
+            raise _stopping()
         if len(self._sessions) >= limits.sessions_max:
             most = limits.sessions_max
             raise ServerError(f"There are {most} sessions already", status=503, retry_after_s=5.0)
@@ -120,7 +122,7 @@ class Live:
         loop = self.loop
         self._sessions[session_id] = session
         if not loop.post(session.tick):
-            raise ServerError("The server is stopping", status=503)
+            raise _stopping()
         return session_id
 
     def session(self, session_id: str) -> LiveSession:
@@ -138,19 +140,27 @@ class Live:
         """A session has ended."""
         self._sessions.pop(session.id, None)
 
+    def begin_stop(self) -> None:
+        """Say good-bye on every session, and begin no other; from any thread, returns at once."""
+        self._is_stopping = True
+        self._post(self._close_sessions)
+
     def close(self) -> None:
         """End every session and the loop; from any other thread."""
         with self._lock:
-            self._is_closed = True
+            self._is_stopping = True
             loop, self._loop = self._loop, None
         if loop is None:
             return
         loop.call(self._close_all)
         loop.close()
 
-    def _close_all(self) -> None:
+    def _close_sessions(self) -> None:
         for session in list(self._sessions.values()):
             session.close(GOING_AWAY, "the server stops")
+
+    def _close_all(self) -> None:
+        self._close_sessions()
         until = monotonic() + limits.session_goodbye_s
         while self.lines and monotonic() < until:
             sleep(_GOODBYE_LOOK_S)
@@ -186,8 +196,12 @@ class Live:
             session.tick()
         self.hub.tell_places()
         if self._rights_are_due or rounds % _ROUNDS_BETWEEN_CHECKS == 0:
-            self._rights_are_due = False
-            self._check_rights()
+            self._rights_are_due = False  # before the look: what changes meanwhile is due again
+            try:
+                self._check_rights()
+            except BaseException:
+                self._rights_are_due = True
+                raise
 
     def _rights_changed(self) -> None:
         self._rights_are_due = True
@@ -214,6 +228,10 @@ class Live:
         known, paths = self.read(job)
         for session in sessions:
             session.recheck(known[session.account, session.token], paths)
+
+
+def _stopping() -> ServerError:
+    return ServerError("The server is stopping", status=503)
 
 
 _GOODBYE_LOOK_S = 0.005

@@ -57,8 +57,8 @@ def polled(session: LiveSession) -> bytes:
     post = session.live.loop.post
     post(session.connect, poll)
     try:
-        if not poll.answer.wait(limits.poll_wait_s):
-            post(_give_up, session, poll)
+        if not poll.answer.wait(limits.poll_wait_s) and not post(_give_up, session, poll):
+            poll.cut()  # the loop has ended, and nobody else will
         return poll.answer.get()
     except BaseException:
         post(_give_up, session, poll)
@@ -67,7 +67,7 @@ def polled(session: LiveSession) -> bytes:
 
 def _give_up(session: LiveSession, poll: Poll) -> None:
     session.lose(poll)
-    poll.answer.set(b"[]")
+    poll.cut()
 
 
 def posted(session: LiveSession, body: bytes) -> None:

@@ -417,12 +417,9 @@ class LiveSession:
     def _fed(self, reader: Reader, failures: int) -> bool | None:
         """One page; None if the store was too busy for it."""
         try:
-            channel = self.live.hub.channel(reader.flow_id)
-            pages.next_page(reader, channel, self.live.read, self.live.places)
+            self._next_page(reader)
         except Forbidden as error:
             reader.end("forbidden", error.status, *error.errors)
-        except NotFound as error:
-            reader.end(_why_gone(reader, self.live), error.status, *error.errors)
         except PlatformError as error:
             if error.status == 503 and failures < _RETRIES_MAX and not reader.is_over:
                 sleep(0.1 * 2**failures)
@@ -434,7 +431,10 @@ class LiveSession:
         self.flush()
         return True
 
-
-def _why_gone(reader: Reader, live: Live) -> str:
-    """A flow that cannot be located is gone, or its reader may not know of it any more."""
-    return "forbidden" if live.exists(reader.flow_id) else "deleted"
+    def _next_page(self, reader: Reader) -> None:
+        channel = self.live.hub.channel(reader.flow_id)
+        try:
+            pages.next_page(reader, channel, self.live.read, self.live.places)
+        except NotFound as error:  # it is gone, or the reader may not know of it any more
+            reason = "forbidden" if self.live.exists(reader.flow_id) else "deleted"
+            reader.end(reason, error.status, *error.errors)

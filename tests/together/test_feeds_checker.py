@@ -261,6 +261,8 @@ def gap_before(reason: str, back: int = 0, *, placed: bool = False) -> Break:
         head, to_seq = heard[at].said["position"].rpartition(".")[0], number(heard[at]) - back
         if to_seq < 1 or to_seq == MARK:
             raise CannotError
+        if placed and heard[at].era == 2 and to_seq <= BACK:
+            raise CannotError  # its place would be of the epoch before
         first, to = f"{head}.{to_seq - 1}", f"{head}.{to_seq}"
         more = {"position": to} if placed else {}
         message = {"type": "gap", "resource": FLOW, "reason": reason, "from": first, "to": to}

@@ -127,6 +127,7 @@ def check(transcript: Transcript, histories: Mapping[str, History]) -> list[Viol
 
 
 _OF_LISTENERS = {"message", "position", "gap", "end"}
+_OF_RETURNS = {"rolled-back", "recreated"}
 _OF_VIEWS = {"snapshot", "item", "enter", "update", "leave", "position", "end"}
 
 
@@ -173,6 +174,8 @@ class _Walk:
             return
         if self._due and said.get("reason") not in self._due:
             self._fault("I4 gap", f"{kind}, where a gap was due: {sorted(self._due)}")
+        if said.get("reason") in _OF_RETURNS and not (self._due or self._transcript.is_users):
+            self._fault("I4 gap", f"{said['reason']}, where the reader did not come back to that")
         self._due = frozenset()
         position = self._position(said)
         getattr(self, f"_on_{kind}")(said, position)

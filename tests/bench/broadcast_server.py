@@ -6,9 +6,11 @@ its messages sent to everybody else. Prints its port.
 
 import asyncio
 import sys
+from contextlib import suppress
 
 from receivers import open_files_max
 from websockets.asyncio.server import broadcast, serve
+from websockets.exceptions import ConnectionClosed
 
 LISTENERS = set()
 
@@ -16,8 +18,9 @@ LISTENERS = set()
 async def handle(connection) -> None:
     """A publisher, or one more listener."""
     if connection.request.path == "/publish":
-        async for text in connection:
-            broadcast(LISTENERS, text)
+        with suppress(ConnectionClosed):  # it leaves without a word
+            async for text in connection:
+                broadcast(LISTENERS, text)
         return
     LISTENERS.add(connection)
     try:

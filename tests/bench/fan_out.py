@@ -88,13 +88,14 @@ def delivered(peer: Peer, subscribers: int, *, stalled: int = 0, size: int = BAT
     batch = size * subscribers
     under_way = UNDER_WAY * BATCH // size
     with Receivers(peer.kind, peer.port, subscribers, peer.options, stalled) as receivers:
-        peer.publisher()(0, size)
+        publishers = [peer.publisher() for _ in range(1 if size > 1 else PUBLISHERS)]
+        publishers[0](0, size)
         receivers.await_messages(batch)
         numbers = itertools.count(1)
         start = time.perf_counter()
 
-        def work() -> int:
-            publish, number = peer.publisher(), 0
+        def work(publish: Publish) -> int:
+            number = 0
             while time.perf_counter() - start < SECONDS:
                 number = next(numbers)
                 publish(number * size, size)
@@ -102,8 +103,7 @@ def delivered(peer: Peer, subscribers: int, *, stalled: int = 0, size: int = BAT
             return number
 
         with ThreadPoolExecutor() as pool:
-            count = 1 if size > 1 else PUBLISHERS
-            sent = 1 + max(one.result() for one in [pool.submit(work) for _ in range(count)])
+            sent = 1 + max(pool.map(work, publishers))
         receivers.await_messages(sent * batch)
         spent = time.perf_counter() - start
         if receivers.received != sent * batch:

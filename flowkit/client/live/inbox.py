@@ -51,14 +51,17 @@ class Inbox:
     def flush(self) -> None:
         """Hand over what was added."""
         with self._lock:
-            if not self._is_discarded:
-                self._entries += self._new
-                self._bytes += self._new_bytes
+            self._hand_over()
             bell, self._bell = self._bell, None
-        self._new = []
-        self._new_bytes = 0
         if bell is not None:
             bell.set(None)
+
+    def _hand_over(self) -> None:
+        new, self._new = self._new, []
+        size, self._new_bytes = self._new_bytes, 0
+        if not self._is_discarded:
+            self._entries += new
+            self._bytes += size
 
     @property
     def is_full(self) -> bool:
@@ -78,13 +81,17 @@ class Inbox:
     # --- either side
 
     def close(self, *, discard: bool = False) -> None:
-        """Nothing comes any more; what is there can still be taken unless it is discarded."""
+        """Nothing comes any more. From either side what is there can be discarded; otherwise it is
+        the loop that closes, and everything that was added can still be taken.
+        """
         with self._lock:
             self._is_closed = True
             if discard:
                 self._is_discarded = True
                 self._entries = []
                 self._bytes = 0
+            else:
+                self._hand_over()
             bell, self._bell = self._bell, None
         if bell is not None:
             bell.set(None)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowkit import green
 from flowkit.client.live.inbox import Inbox
-from flowkit.client.live.subscription import Subscription
+from flowkit.client.live.subscription import Handlers, Subscription
 from flowkit.client.live.view import Follower
 from flowkit.errors import FlowKitError, UsageError
 
@@ -44,7 +44,7 @@ class Handling:
         self._done: green.Cell[None] | None = None
         self._opening: dict[Any, list[Subscription]] | None = None
         self._opened: dict[Any, list[Subscription]] = {}
-        self.resting: list[Subscription] = []
+        self._noted: set[Subscription] = set()
         self.is_closing = False
 
     # --- the thread of the handlers
@@ -73,15 +73,29 @@ class Handling:
             while entries := self._inbox.take():
                 for act, said in entries:
                     act(said)
-                for subscription in self.resting:
-                    self.guard(subscription.rest)
+                if not len(self._inbox):
+                    self._rest()
         finally:
             self._done.set(None)
+
+    def _rest(self) -> None:
+        """Nothing waits at the moment: write the places that have moved."""
+        while self._noted:
+            self.guard(self._noted.pop().rest)
 
     def wait(self, timeout_s: float) -> None:
         """Wait until no handler runs any more, unless a handler itself asks."""
         if self._done is not None and self._thread != threading.get_ident():
             self._done.wait(timeout_s)
+
+    def handlers_of(self, on_drop: Any, on_change: Any, on_gap: Any) -> Handlers:
+        """What a subscription with these calls; without the first two the runner's on_message."""
+        message = self._pass_on if on_drop is None and on_change is None else None
+        return Handlers(on_drop, on_change, on_gap, message, self.report, self._noted.add)
+
+    def _pass_on(self, resource: str, drop: dict[str, Any]) -> None:
+        if self._runner.on_message is not None:
+            self._runner.on_message(self._runner, resource, drop)
 
     def guard(self, handler: Callable[..., object], *args: Any, **named: Any) -> None:
         """Call a handler; its error goes to ``on_error``."""

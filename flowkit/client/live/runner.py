@@ -323,21 +323,13 @@ class WebSocket(Commands):
             SettingsError: *resume_file* is not the place of this flow.
         """
         asked = Asked((filter,), since, changes, live, slow, only, hints)
-        handlers = self._handlers(on_drop, on_change, on_gap)
+        handlers = self._handling.handlers_of(on_drop, on_change, on_gap)
         if live:
             _refuse(on_drop=on_drop, on_gap=on_gap, resume_file=resume_file)
             return self.view(flow, asked, on_change, callback)
         if asked.is_empty and resume_file is None and on_drop is on_change is on_gap is None:
             return self._subscribe_plain(flow, callback)
         return self.listen(flow, asked, handlers, callback, resume_file=resume_file)
-
-    def _handlers(self, on_drop: Any, on_change: Any, on_gap: Any) -> Handlers:
-        message = self._pass_on if on_drop is None and on_change is None else None
-        return Handlers(on_drop, on_change, on_gap, message, self._handling.report)
-
-    def _pass_on(self, resource: str, drop: dict[str, Any]) -> None:
-        if self.on_message is not None:
-            self.on_message(self, resource, drop)
 
     def _subscribe_plain(self, flow: Any, callback: Callable[..., object] | None) -> Subscription:
         ask = plain_subscription(flow)

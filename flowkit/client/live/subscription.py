@@ -38,6 +38,7 @@ class Handlers:
         message: with the id of the flow and each drop; None: nothing.
         gap: with each ``Gap``; None: it is said by a ``GapWarning``.
         failed: with the error of another handler, or of the file.
+        noted: with the subscription, when its place in a file has moved.
     """
 
     drop: Callable[[dict[str, Any]], object] | None = None
@@ -45,6 +46,7 @@ class Handlers:
     gap: Callable[[Gap], object] | None = None
     message: Callable[[str, dict[str, Any]], object] | None = None
     failed: Callable[[Exception], object] | None = None
+    noted: Callable[[Subscription], object] | None = None
 
 
 class Subscription:
@@ -311,6 +313,8 @@ class Subscription:
                 self._move(position)
             except OSError as error:
                 self.fail(error)
+            if self._file is not None and self._handlers.noted is not None:
+                self._handlers.noted(self)
 
     def _call(self, said: dict[str, Any], drop: dict[str, Any], position: str | None) -> None:
         handlers = self._handlers
@@ -336,7 +340,7 @@ class Subscription:
             self.close()
 
     def rest(self) -> None:
-        """Nothing more waits for the handlers at the moment: what is noted can be written."""
+        """Nothing more waits for the handlers at the moment: the place is written."""
         if self._file is not None:
             self._file.write()
 

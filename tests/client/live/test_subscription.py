@@ -528,6 +528,20 @@ def test_the_first_place_is_written_before_the_first_drop(tmp_path):
     assert json.loads(file.read_text())["place"] == place(17)
 
 
+def test_the_place_of_handlers_is_written_when_nothing_more_waits(tmp_path):
+    """The last drop before a long pause does not come again, however soon it followed another."""
+    file = tmp_path / "place"
+
+    def script(line):
+        said = line.confirm(0)
+        line.say(*(message(said["sub"], seq) for seq in (1, 2, 3)))
+        line.stay()
+
+    with Desk(script) as desk, desk.api() as api, api.websocket.connect() as ws:
+        ws.subscribe(FLOW, on_drop=lambda drop: None, resume_file=file)
+        until(lambda: file.exists() and json.loads(file.read_text())["place"] == place(3))
+
+
 @pytest.mark.parametrize(
     "text",
     [

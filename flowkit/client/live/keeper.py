@@ -318,7 +318,7 @@ class Keeper:
                 reader = readers.get(sub)
                 if reader is not None:
                     reader.hear(said, len(text))
-        if self.touched:
+        if batch:
             self._tries = 0  # it was of use: the next one is made at once
         self._flush()
 

@@ -109,6 +109,22 @@ def test_a_connection_that_dies_in_silence_is_made_anew():
     assert [drop["elems"]["n"] for drop in got] == [1, 2]
 
 
+def test_losses_of_a_connection_that_was_of_use_do_not_add_up(monkeypatch):
+    """A view, or a runner that only listens plainly, is back as soon after the tenth loss."""
+    monkeypatch.setattr(limits, "reconnect_first_delay_s", 0.01)
+
+    def script(line):
+        line.confirm(1)
+        if line.number == 10:
+            line.stay()
+
+    with Desk(script) as desk, desk.api() as api, Watch() as watch:
+        view = api.drop(FLOW).live()
+        until(lambda: len(desk.lines) == 11)
+        view.close()
+    assert watch.seconds < 2
+
+
 def test_a_forked_child_begins_anew():
     """What ran in the parent goes on there; the child's own subscriptions work."""
 

@@ -50,6 +50,19 @@ def told_of(commit: Commit, flow_id):
     ]
 
 
+def states_of(store, flow_id, page):
+    """The drops as of now, by pages of so many; a page of one byte holds one."""
+    found, after, is_last = [], 0, False
+    while not is_last:
+        more, is_last = store.read(
+            lambda r, after=after: r.states(r.flow(flow_id), r.flow(flow_id).head, after, page, 200)
+        )
+        assert is_last or 0 < len(more) <= page
+        found += more
+        after = more[-1][0] if more else after
+    return found
+
+
 def read_back(store, flow_id, *, after=0, page=100):
     """The same of the changes that the rows hold, in pages of *page*, and E and V."""
 
@@ -169,7 +182,7 @@ def test_what_the_rows_hold_is_what_the_commits_told(batches, capacity, history,
             store.write(lambda writer, batch=batch: [apply(writer, flow.id, op) for op in batch])
         log = [change for commit in heard for change in told_of(commit, flow.id)]
         held, mark_e, mark_v = read_back(store, flow.id, page=page)
-        states = store.read(lambda r: r.states(r.flow(flow.id), r.flow(flow.id).head, 0, 1000))
+        states = states_of(store, flow.id, page)
         live = store.read(lambda r: r.drops(r.flow(flow.id), sorted(apply.made)))
         store.close()
     assert [number for number, *_ in log] == list(range(1, len(log) + 1))

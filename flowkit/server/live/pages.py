@@ -9,6 +9,7 @@ Source: ``positions`` 3 (marks), 5.3 (``since``), 7.2 to 7.6 (pages, hand-over, 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -38,6 +39,9 @@ Read = Callable[[Callable[[Snapshot], "Page"]], "Page"]
 
 _ATTEMPTS_BY_PAGE = 2
 """Snapshots that are tried page by page; the next one is read whole (``positions`` 7.6)."""
+
+_ALL = 2**31
+"""More drops than a flow holds: what is read whole is bounded in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +103,16 @@ class _Snapshot:
         next_seq: rows after this number are still to be read.
         is_whole: whether all drops are read in one transaction, while the hub collects the changes
             that come meanwhile.
-        rest: drops that were read whole and are still to be sent.
+        is_last: whether no drops are left behind those that were read.
+        rest: drops that were read and are still to be sent.
     """
 
     at: int = -1
     place: str = ""
     next_seq: int = 0
     is_whole: bool = False
-    rest: list[StoredDrop] = field(default_factory=list)
+    is_last: bool = False
+    rest: deque[StoredDrop] = field(default_factory=deque)
 
 
 def find_flow(ask: Subscribe, snapshot: Snapshot, allowed: Allowed) -> Found:
@@ -159,6 +165,8 @@ def next_page(reader: Reader, channel: Channel, read: Read, places: Places | Non
     """
     if reader.needs_snapshot:
         return _next_of_snapshot(reader, channel, read, places)
+    if reader.backlog is not None:
+        return _catch_up(reader, channel)
     page = read(_job(reader, None))
     return not reader.is_over and _work_off(reader, channel, page, places)
 
@@ -167,7 +175,7 @@ def _next_of_snapshot(reader: Reader, channel: Channel, read: Read, places: Plac
     progress = reader.progress
     if progress is None:
         progress = reader.progress = _Snapshot(is_whole=reader.attempts >= _ATTEMPTS_BY_PAGE)
-        reader.backlog = [] if progress.is_whole else None
+        reader.backlog = deque() if progress.is_whole else None
     if progress.rest:
         page = None
     else:
@@ -192,7 +200,7 @@ def _job(reader: Reader, progress: _Snapshot | None) -> Callable[[Snapshot], Pag
         )
         book = _book(snapshot, flow, needs_old=reader.ask.needs_old)
         if progress is not None:
-            return _states(snapshot, flow, book, progress, room)
+            return _states(snapshot, flow, book, progress, (room, bytes_left))
         if reader.ask.live and reader.pos < book.mark:
             return Page(book, has_overtaken=True)
         changes, is_last = snapshot.changes(flow, reader.pos, room, bytes_left)
@@ -246,37 +254,24 @@ def _begin_again(reader: Reader) -> None:
 
 
 def _states(
-    snapshot: Snapshot, flow: StoredFlow, book: Book, progress: _Snapshot, room: int
+    snapshot: Snapshot, flow: StoredFlow, book: Book, progress: _Snapshot, bounds: tuple[int, int]
 ) -> Page:
-    """The next drops as of the snapshot's number."""
+    """The next drops as of the snapshot's number; *bounds* are how many, and their bytes.
+
+    Raises:
+        ServerError: it is to be read whole, and they are larger than what is read at once.
+    """
     at = book.head if progress.at < 0 else progress.at
     if book.mark > at:
         return Page(book, has_overtaken=True)
     if progress.is_whole:
-        return _whole(snapshot, flow, book, at)
-    found = snapshot.states(flow, at, progress.next_seq, room)
+        bounds = _ALL, limits.snapshot_bytes_max
+    found, is_last = snapshot.states(flow, at, progress.next_seq, *bounds)
+    if progress.is_whole and not is_last:
+        raise ServerError("The view is too large to be read in one transaction")
     drops = tuple(drop for _, drop in found)
     last = found[-1][0] if found else 0
-    return Page(book, states=drops, is_last=len(found) < room, next_seq=last)
-
-
-def _whole(snapshot: Snapshot, flow: StoredFlow, book: Book, at: int) -> Page:
-    """All drops in one transaction, within the bound in bytes.
-
-    Raises:
-        ServerError: they are larger than that.
-    """
-    drops: list[StoredDrop] = []
-    after = size = 0
-    while True:
-        found = snapshot.states(flow, at, after, limits.replay_page_changes_max)
-        drops += (drop for _, drop in found)
-        size += sum(len(str(drop.doc)) for _, drop in found)
-        if size > limits.snapshot_bytes_max:
-            raise ServerError("The view is too large to be read in one transaction")
-        if len(found) < limits.replay_page_changes_max:
-            return Page(book, states=tuple(drops))
-        after = found[-1][0]
+    return Page(book, states=drops, is_last=is_last, next_seq=last)
 
 
 def _work_off_snapshot(
@@ -287,16 +282,16 @@ def _work_off_snapshot(
     if progress.at < 0 and page is not None:
         progress.at, progress.place = page.book.head, str(page.book.at(page.book.head))
         reader.tell("snapshot", {"state": "begin"})
-    is_last = True
     if page is not None:
-        progress.next_seq, is_last = page.next_seq, page.is_last
-        progress.rest = list(page.states)
-    room = max(1, reader.session.room)
-    drops, progress.rest = progress.rest[:room], progress.rest[room:]
-    for drop in drops:
+        progress.next_seq, progress.is_last = page.next_seq, page.is_last
+        progress.rest.extend(page.states)
+    while progress.rest:
+        if reader.session.is_full:
+            return False  # the rest is sent once there is room
+        drop = progress.rest.popleft()
         if reader.matches is None or reader.matches(drop.doc, None, places, drop.types):
             reader.item(drop)
-    if progress.rest or not is_last:
+    if not progress.is_last:
         return False
     reader.needs_snapshot = False
     reader.progress = None
@@ -307,9 +302,13 @@ def _work_off_snapshot(
 
 def _catch_up(reader: Reader, channel: Channel) -> bool:
     """Go on with the changes that the hub collected; without them, with pages."""
-    backlog, reader.backlog = reader.backlog, None
-    if backlog is None:
+    if reader.backlog is None:
         return False
-    for told in backlog:
-        reader.offer(told)
-    return not reader.is_over and not reader.needs_snapshot and _attach(reader, channel)
+    while reader.backlog:
+        if reader.session.is_full:
+            return False  # the rest is sent once there is room
+        reader.offer(reader.backlog.popleft())
+        if reader.is_over:
+            return False
+    reader.backlog = None
+    return _attach(reader, channel)

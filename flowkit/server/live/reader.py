@@ -12,6 +12,7 @@ protocol 9.4 (plain subscriptions).
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +53,7 @@ class Reader:
         is_attached: whether the hub hands it its changes.
         needs_snapshot: whether a view must begin anew.
         attempts: how often a snapshot was overtaken since it was last attached.
-        backlog: changes that came while a whole snapshot is on its way; None: not collected.
+        backlog: changes that came since a whole snapshot was read; None: not collected.
         is_over: whether it has ended.
     """
 
@@ -72,7 +73,7 @@ class Reader:
         self.needs_snapshot = False
         self.progress: Any = None  # of a snapshot; kept for ``pages``
         self.attempts = 0
-        self.backlog: list[Told] | None = None
+        self.backlog: deque[Told] | None = None
         self.pos = 0
         self.place = ""
         self.gap_to = -1
@@ -109,7 +110,7 @@ class Reader:
             self.tell_place()
 
     def wait_with(self, told: Told) -> None:
-        """Keep a change until the snapshot on its way has been sent."""
+        """Keep a change until the snapshot on its way, and those before it, have been sent."""
         if self.backlog is not None:
             self.backlog.append(told)
             if len(self.backlog) > limits.commit_changes_max:

@@ -102,11 +102,12 @@ class Reader(Protocol):
         """
 
     def states(
-        self, flow: StoredFlow, at: int, after: int, limit: int
-    ) -> list[tuple[int, StoredDrop]]:
-        """The drops of *flow* as they were at the number *at*, which is V or later.
+        self, flow: StoredFlow, at: int, after: int, limit: int, bytes_max: int
+    ) -> tuple[list[tuple[int, StoredDrop]], bool]:
+        """The drops of *flow* as they were at the number *at*, and whether they are all.
 
-        Those with a ``seq`` after *after*, in its order, each with it; at most *limit*.
+        *at* is V or later. Those with a ``seq`` after *after*, in its order, each with it; at most
+        *limit*, and none more once they hold *bytes_max* bytes.
         """
 
     def find(self, plan: Plan, show: Callable[[Any], Any] | None = None) -> Found:

@@ -221,10 +221,10 @@ class Reading:
         return replay.changes(self._connection, flow, after, limit, bytes_max)
 
     def states(
-        self, flow: StoredFlow, at: int, after: int, limit: int
-    ) -> list[tuple[int, StoredDrop]]:
-        """The drops of *flow* as they were at the number *at*, which is V or later."""
-        return replay.states(self._connection, flow, at, after, limit)
+        self, flow: StoredFlow, at: int, after: int, limit: int, bytes_max: int
+    ) -> tuple[list[tuple[int, StoredDrop]], bool]:
+        """The drops of *flow* as they were at the number *at*, and whether they are all."""
+        return replay.states(self._connection, flow, (at, after), limit, bytes_max)
 
     # Objects, tracks, statistics
 

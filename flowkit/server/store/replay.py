@@ -28,7 +28,7 @@ ENDED = (
     " WHERE flow = ? AND until IS NOT NULL AND until > ? ORDER BY until LIMIT ?"
 )
 HELD_AT = (
-    f"SELECT seq, {DROP_COLUMNS} FROM drop_row"
+    f"SELECT seq, began, at, bytes, {DROP_COLUMNS} FROM drop_row"
     " WHERE flow = ? AND seq > ? AND seq <= ? AND (until IS NULL OR until > ?)"
     " ORDER BY seq LIMIT ?"
 )
@@ -43,8 +43,8 @@ def changes(
 
     At most *limit*, and none more once they hold *bytes_max* bytes.
     """
-    begun, begun_to = _rows(connection, BEGUN, flow, after, limit, bytes_max)
-    ended, ended_to = _rows(connection, ENDED, flow, after, limit, bytes_max)
+    begun, begun_to = _rows(connection, BEGUN, (flow.key, after), limit, bytes_max)
+    ended, ended_to = _rows(connection, ENDED, (flow.key, after), limit, bytes_max)
     begins = {row[0]: row for row in begun}
     ends = {row[0]: row for row in ended}
     # Beyond the end of a list that was cut, the other one does not tell the whole story.
@@ -64,20 +64,28 @@ def changes(
 
 
 def states(
-    connection: apsw.Connection, flow: StoredFlow, at: int, after: int, limit: int
-) -> list[tuple[int, StoredDrop]]:
-    """The drops of *flow* as they were at the number *at*, with a ``seq`` after *after*."""
-    rows: list[Any] = connection.execute(HELD_AT, (flow.key, after, at, at, limit)).fetchall()
-    return [(row[0], drop_from_row(row[1:], flow.id, flow.path)) for row in rows]
+    connection: apsw.Connection,
+    flow: StoredFlow,
+    span: tuple[int, int],
+    limit: int,
+    bytes_max: int,
+) -> tuple[list[tuple[int, StoredDrop]], bool]:
+    """The drops of *flow* as they were at a number, and whether they are all.
+
+    *span* is that number and another: those with a ``seq`` after it. At most *limit*, and none more
+    once they hold *bytes_max* bytes.
+    """
+    at, after = span
+    rows, to = _rows(connection, HELD_AT, (flow.key, after, at, at), limit, bytes_max)
+    return [(row[0], drop_from_row(row[4:], flow.id, flow.path)) for row in rows], to == math.inf
 
 
 def _rows(
-    connection: apsw.Connection, sql: str, flow: StoredFlow, after: int, *bounds: int
+    connection: apsw.Connection, sql: str, which: tuple[Any, ...], limit: int, bytes_max: int
 ) -> tuple[list[Any], float]:
     """Rows up to the bounds, and the number up to which they are all of them."""
-    limit, bytes_max = bounds
     rows: list[Any] = []
-    cursor = connection.execute(sql, (flow.key, after, limit + 1))
+    cursor = connection.execute(sql, (*which, limit + 1))
     for row in cursor:
         if len(rows) == limit or bytes_max <= 0:
             cursor.close(True)

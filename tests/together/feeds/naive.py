@@ -173,7 +173,7 @@ def _floor_is_oldest_live() -> Patches:
     book = pages._book
 
     def floored(snapshot: Any, flow: Any, *, needs_old: bool) -> Any:
-        found = snapshot.states(flow, flow.head, 0, 1)
+        found, _ = snapshot.states(flow, flow.head, 0, 1, 1)
         floor = found[0][0] - 1 if found else 0
         return replace(book(snapshot, flow, needs_old=needs_old), mark=floor, mark_e=floor)
 

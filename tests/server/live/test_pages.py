@@ -63,6 +63,7 @@ def test_a_snapshot_is_whole_also_if_its_pages_meet_a_queue_that_has_filled(
 
     monkeypatch.setattr(nora.app.live, "read", read_and_write)
     post(nora, session_id, {"type": "subscribe", "path": "/nora/house", "sub": "a", "live": True})
+    wait_until(lambda: session.pushes.is_full)
     assert items(until_end(nora, session_id), "a") == list(range(30))
 
 

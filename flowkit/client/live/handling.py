@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from flowkit import green
 from flowkit.client.live.inbox import Inbox
 from flowkit.client.live.subscription import Handlers, Subscription
-from flowkit.client.live.view import Follower
+from flowkit.client.live.view import Follower, LiveView
 from flowkit.errors import FlowKitError, UsageError
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ class Handling:
         self._lock = green.NativeLock()
         self._thread: int | None = None
         self._done: green.Cell[None] | None = None
-        self._opening: dict[Any, list[Subscription]] | None = None
-        self._opened: dict[Any, list[Subscription]] = {}
+        self._opening: dict[Any, list[Subscription | LiveView]] | None = None
+        self._opened: dict[Any, list[Subscription | LiveView]] = {}
         self._noted: set[Subscription] = set()
         self.is_closing = False
 
@@ -164,7 +164,7 @@ class Handling:
                 self._opened[key] = made + self._opened.get(key, [])
             self._opening = None
 
-    def again(self, key: Any) -> Subscription | None:
+    def again(self, key: Any) -> Subscription | LiveView | None:
         """A reader that an earlier ``on_open`` made just as the present one is about to; so it is
         not made a second time after a loss.
         """
@@ -178,10 +178,10 @@ class Handling:
                 return found
         return None
 
-    def made(self, key: Any, subscription: Subscription) -> None:
+    def made(self, key: Any, reader: Subscription | LiveView) -> None:
         """A reader was made; if by an ``on_open``, the next one makes it again."""
         if self._opening is not None and self._thread == threading.get_ident():
-            self._opening.setdefault(key, []).append(subscription)
+            self._opening.setdefault(key, []).append(reader)
 
     def _closed(self, said: tuple[int | None, str]) -> None:
         self._runner.code, self._runner.reason = said

@@ -360,7 +360,7 @@ class WebSocket(Commands):
         ask = reader_of(flow, asked, name)
         key = signature(ask)
         known = None if is_iterated else self._handling.again(key)
-        if known is not None:
+        if isinstance(known, Subscription):
             known.rehandle(handlers)
             return known
         place = ask.since
@@ -396,10 +396,16 @@ class WebSocket(Commands):
         """A live query; what ``subscribe(live=True)`` makes."""
         name = f"v{next(self._ids)}"
         ask = reader_of(flow, asked, name)
+        tell = on_change and partial(self._handling.tell_shifts, on_change=on_change)
+        key = signature(ask)
+        known = self._handling.again(key)
+        if isinstance(known, LiveView):
+            known.follow_by(tell)
+            return known
         view = LiveView(ask.path or str(ask.flow_id), partial(self._end, name))
-        if on_change is not None:
-            view.follow_by(partial(self._handling.tell_shifts, on_change=on_change))
+        view.follow_by(tell)
         self._add(name, view, Reader(ask, *view.ends()), callback)
+        self._handling.made(key, view)
         return view
 
     def _add(

@@ -46,7 +46,7 @@ class LiveView(Mapping[str, Mapping[str, Any]]):
         self._ready: Cell[None] = Cell()
         self._error: FlowKitError | None = None
         self._is_closed = False
-        self._kept: list[Follower] = []
+        self._own: Follower | None = None
         self._followers: weakref.WeakSet[Follower] = weakref.WeakSet()
 
     def __repr__(self) -> str:
@@ -135,9 +135,12 @@ class LiveView(Mapping[str, Mapping[str, Any]]):
             self._followers.add(follower)
         return follower
 
-    def follow_by(self, on_news: Callable[[Follower], object]) -> None:
-        """The same, for as long as the view lives."""
-        self._kept.append(self.follow(on_news))
+    def follow_by(self, on_news: Callable[[Follower], object] | None) -> None:
+        """The same, for as long as the view lives; another takes the place of the one before."""
+        if self._own is not None:
+            self._own.on_news = on_news
+        elif on_news is not None:
+            self._own = self.follow(on_news)
 
     def close(self) -> None:
         """End it. May be called from any thread, and twice."""
@@ -160,7 +163,7 @@ class LiveView(Mapping[str, Mapping[str, Any]]):
         """What a reader calls in the loop: with a message, when it is confirmed, with the error
         that ends it. They do not hold a view that nobody else holds: it ends on the server, too.
         """
-        held = self if self._kept else None
+        held = None if self._own is None else self
         known = weakref.ref(self)
 
         def take(said: dict[str, Any], size: int) -> None:
@@ -283,12 +286,13 @@ class Follower:
 
     Attributes:
         is_behind: whether the next thing to tell is the difference to what the view holds.
+        on_news: see there.
     """
 
     def __init__(self, view: LiveView, on_news: Callable[[Follower], object] | None) -> None:
         self.is_behind = False
         self._view = view
-        self._on_news = on_news
+        self.on_news = on_news
         self._shifts: list[Shift] = []
         self._told: dict[str, Any] = {}
         self._bell: Cell[None] | None = None
@@ -313,8 +317,8 @@ class Follower:
     def tell(self) -> None:
         """``wake``, and the news; in the loop."""
         self.wake()
-        if self._on_news is not None:
-            self._on_news(self)
+        if self.on_news is not None:
+            self.on_news(self)
 
     def take(self, timeout_s: float | None = 0) -> list[Shift]:
         """The shifts that wait, after at most *timeout_s* seconds; none if there are none then, or

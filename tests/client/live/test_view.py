@@ -240,6 +240,30 @@ def test_a_view_of_a_runner_tells_its_handler_there():
     assert threads == {threading.get_ident()}
 
 
+def test_a_view_made_by_on_open_is_not_made_twice():
+    """After a loss the same subscribe gives the view of before, and each shift is told once."""
+    asked = []
+
+    def script(line):
+        said = line.confirm(3, "snapshot")
+        asked.append((said["sub"], said.get("since")))
+        line.say(*snapshot(said["sub"], 3, **{f"d{n}": n for n in range(line.number + 1)}))
+        if line.number == 2:
+            line.stay()
+
+    views, shifts = [], []
+
+    def on_open(ws):
+        views.append(ws.subscribe(FLOW, live=True, on_change=shifts.append))
+
+    with Desk(script) as desk, desk.api() as api, api.websocket.connect(on_open=on_open):
+        until(lambda: len(shifts) == 3)
+
+    assert views[0] is views[1] is views[2]
+    assert asked == [("v1", None), ("v1", place(3)), ("v1", place(3))]
+    assert told(shifts) == [("enter", f"d{n}", None, n) for n in range(3)]
+
+
 # --- without a server: the reader's messages, straight into the view
 
 STEPS = st.lists(

@@ -97,7 +97,7 @@ class Keeper:
         self._loads = api.message_decoder()
         self._session = _new_session(wishes)
         self._connection: Connection | None = None
-        self._backlog: list[tuple[bytes, Any]] = []
+        self._backlog: list[tuple[bytes, Any, bool]] = []  # bytes, msgId, whether it is awaited
         self._ids = 0
         self._tries = 0
         self._is_loss_told = False
@@ -138,10 +138,9 @@ class Keeper:
         self._alarm.set()
         if Act.SUBSCRIBE in self._session.on(Event.CONNECTED, green.monotonic()):
             self._roster.open()
-        backlog, self._backlog = self._backlog, []
-        for data, msg_id in backlog:
-            if msg_id is None or msg_id in self.waiting:
-                self._send(data, msg_id)
+        backlog, self._backlog = self._wanted(), []
+        for data, msg_id, _ in backlog:
+            self._send(data, msg_id)
         self._is_loss_told = False
         self._told.opened()
         self._flush()
@@ -185,7 +184,8 @@ class Keeper:
 
     def _mind_time(self) -> None:
         now = green.monotonic()
-        self.waiting.expire(now)
+        if self.waiting.expire(now):  # nobody wants the answers any more
+            self._backlog = self._wanted()
         self._flush()
         if self._connection is None:
             return
@@ -283,9 +283,11 @@ class Keeper:
 
     @property
     def outgoing_bytes(self) -> int:
-        """Bytes that the server has not taken yet."""
+        """Bytes of messages that the server has not taken yet, or that wait for a connection."""
         connection = self._connection
-        return 0 if connection is None else connection.outgoing_bytes
+        if connection is not None:
+            return connection.outgoing_bytes
+        return sum(len(data) for data, _, _ in self._backlog)
 
     def move(self, loop: green.Loop) -> None:
         """In a forked child, before ``run``: the loop is another one."""
@@ -357,20 +359,21 @@ class Keeper:
 
     def ask(self, data: bytes, msg_id: Any, pending: Pending | None) -> None:
         """Send a command, now or when there is a connection."""
-        if pending is not None:
-            error = self._refusal()
-            if error is not None:
-                pending.done(error, None)
-                self._flush()
-                return
-            self._await(msg_id, pending)
-        if self._connection is not None:
-            self._send(data, msg_id)
-        elif len(self._backlog) < limits.commands_waiting_max:
-            self._backlog.append((data, msg_id))
+        error = self._refusal(pending)
+        if error is not None:
+            self._told.failed(error) if pending is None else pending.done(error, None)
         else:
-            self._told.failed(_too_many(len(self._backlog)))
+            if pending is not None:
+                self._await(msg_id, pending)
+            if self._connection is not None:
+                self._send(data, msg_id)
+            else:
+                self._backlog.append((data, msg_id, pending is not None))
         self._flush()
+
+    def _wanted(self) -> list[tuple[bytes, Any, bool]]:
+        """The commands that wait for a connection, but for those that were given up."""
+        return [one for one in self._backlog if not one[2] or one[1] in self.waiting]
 
     def _await(self, msg_id: Any, pending: Pending) -> None:
         """Wait for a reply: by then somebody must read, and look at the clock."""
@@ -378,12 +381,11 @@ class Keeper:
         self._wake.set()
         self._alarm.set()
 
-    def _refusal(self) -> FlowKitError | None:
+    def _refusal(self, pending: Pending | None) -> FlowKitError | None:
         if self._is_ended:
             return _ended()
-        if len(self.waiting) >= limits.commands_waiting_max:
-            return _too_many(len(self.waiting))
-        return None
+        waiting = max(len(self._backlog), 0 if pending is None else len(self.waiting))
+        return _too_many(waiting) if waiting >= limits.commands_waiting_max else None
 
     def _send_message(self, message: Mapping[str, Any], pending: Pending | None = None) -> None:
         """One of the keeper's own."""

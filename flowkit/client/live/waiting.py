@@ -99,13 +99,15 @@ class Waiting:
         _call(pending, error, body)
         return None
 
-    def expire(self, now: float) -> None:
-        """Fail those whose time is up."""
+    def expire(self, now: float) -> bool:
+        """Fail those whose time is up; whether there were any."""
+        before = len(self._pending)
         while self._times and (self._times[0][0] <= now or self._is_over(self._times[0])):
             _, _, msg_id, pending = heapq.heappop(self._times)
             if self._pending.get(msg_id) is pending:
                 late = f"no reply to {pending.what} came within {pending.timeout_s:g} s"
                 self.drop(msg_id, DeadlineExceeded(late))
+        return len(self._pending) < before
 
     def _is_over(self, entry: tuple[float, int, Any, Pending]) -> bool:
         return self._pending.get(entry[2]) is not entry[3]

@@ -218,6 +218,59 @@ def test_what_a_server_does_not_take_is_bounded(monkeypatch):
         is_over.set()
 
 
+def test_what_waits_for_a_connection_is_bounded_too(monkeypatch):
+    """In bytes, as what waits on a connection."""
+    monkeypatch.setattr(limits, "unsent_bytes_max", 1_000_000)
+    with API(("nora", "t" * 32), host="http://127.0.0.1:9") as api:
+        ws = api.websocket.connect()
+        say = partial(ws.send, {"type": "heartbeat", "text": "x" * 50_000})
+        with pytest.raises(LimitError, match="what waits to be sent"):
+            until(say)
+        ws.close()
+
+
+def test_commands_that_were_given_up_make_room(monkeypatch):
+    """However many of them ran out of time while there was no server."""
+    monkeypatch.setattr(limits, "commands_waiting_max", 3)
+    answers, errors = [], []
+
+    def answered(ws, body, error=None):
+        answers.append(type(error))
+
+    with (
+        API(("nora", "t" * 32), host="http://127.0.0.1:9", timeout=0.05) as api,
+        api.websocket.connect(on_error=lambda ws, error: errors.append(error)) as ws,
+    ):
+        for count in (3, 6, 9):
+            for _ in range(3):
+                ws.send({"type": "findmany", "object": "flow"}, answered)
+            until(lambda count=count: len(answers) == count)
+        ws.send({"type": "findmany", "object": "flow"})  # nobody waits: it is not given up
+        for _ in range(3):
+            ws.send({"type": "findmany", "object": "flow"}, answered)
+        until(lambda: len(answers) == 12)
+
+    assert answers == [DeadlineExceeded] * 9 + [LimitError] + [DeadlineExceeded] * 2
+    assert not any(isinstance(error, LimitError) for error in errors)
+
+
+def test_a_message_with_an_id_of_its_own_waits_for_the_connection():
+    """Also if no callback waits for its reply."""
+    heard = []
+
+    def script(line):
+        heard.append(line.hear())
+        line.stay()
+
+    with Desk(script) as desk, desk.api() as api:
+        ws = api.websocket.connect()
+        ws.send({"msgId": "mine", "type": "findmany", "object": "flow"})
+        with ws:
+            until(lambda: heard)
+
+    assert heard[0]["msgId"] == "mine"
+
+
 SCRIPT = """
     import sys
     {patch}

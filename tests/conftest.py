@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+import trustme
 from hypothesis import settings
 
 if TYPE_CHECKING:
@@ -31,3 +32,17 @@ def platform() -> Iterator[Platform]:
 
     with Platform() as opened:
         yield opened
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    """A certificate authority of the tests' own."""
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def ca_path(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Where its certificate is."""
+    path = tmp_path_factory.mktemp("ca") / "ca.pem"
+    authority.cert_pem.write_to_path(str(path))
+    return str(path)

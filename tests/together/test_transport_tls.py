@@ -20,6 +20,7 @@ import requests
 import trustme
 from client.scripted_server import ScriptedServer, answer
 from own_process import needs_eventlet, run_process
+from own_tls import server_context
 
 from flowkit.client.transport import HttpTransport
 from flowkit.errors import ConnectError, DeadlineExceeded, SettingsError
@@ -30,30 +31,6 @@ GET = Request("GET", ("v4.0", "nora", "flow"))
 POST = Request("POST", ("v4.0", "nora", "flow"), body=b"{}")
 
 REQUESTS, DELAY_S = 40, 0.05
-
-
-@pytest.fixture(scope="module")
-def authority():
-    """A certificate authority of the test's own."""
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
-def ca_path(authority, tmp_path_factory):
-    """Where its certificate is."""
-    path = tmp_path_factory.mktemp("ca") / "ca.pem"
-    authority.cert_pem.write_to_path(str(path))
-    return str(path)
-
-
-def server_context(authority, name="127.0.0.1", client_authority=None):
-    """The server's side of TLS for *name*; asks for a certificate if it is told whose."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(name).configure_cert(context)
-    if client_authority is not None:
-        context.verify_mode = ssl.CERT_REQUIRED
-        client_authority.configure_trust(context)
-    return context
 
 
 @pytest.fixture

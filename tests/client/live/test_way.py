@@ -6,12 +6,11 @@ import base64
 import contextlib
 import re
 import socket
-import ssl
 
 import pytest
 import requests
-import trustme
 from client.live.scripted import Desk, until
+from own_tls import server_context
 
 from flowkit.client.api import API
 from flowkit.client.transport import HttpTransport
@@ -28,30 +27,6 @@ def plain_environment(monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "no netrc"))
-
-
-@pytest.fixture(scope="module")
-def authority():
-    """A certificate authority of the test's own."""
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
-def ca_path(authority, tmp_path_factory):
-    """Where its certificate is."""
-    path = tmp_path_factory.mktemp("ca") / "ca.pem"
-    authority.cert_pem.write_to_path(str(path))
-    return str(path)
-
-
-def tls(authority, *, wants_client=False):
-    """The server's side of TLS."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    if wants_client:
-        context.verify_mode = ssl.CERT_REQUIRED
-        authority.configure_trust(context)
-    return context
 
 
 def answer_one(line):
@@ -117,7 +92,7 @@ def tunnels():
 
 def test_tls_is_that_of_the_requests(authority, ca_path):
     """verify= decides for both."""
-    with Desk(answer_one, tls=tls(authority)) as desk:
+    with Desk(answer_one, tls=server_context(authority)) as desk:
         assert works(desk.api(verify=ca_path))
         assert works(desk.api(verify=False))
         with desk.api() as api, pytest.raises(DeadlineExceeded) as raised:
@@ -130,7 +105,7 @@ def test_tls_is_that_of_the_requests(authority, ca_path):
 def test_a_proxy_of_the_environment_is_tunnelled_through(authority, ca_path, tunnels, monkeypatch):
     """Session and socket both go through it, with its user and password."""
     monkeypatch.setenv("HTTPS_PROXY", f"http://nora:se%20cret@127.0.0.1:{tunnels.port}")
-    with Desk(answer_one, tls=tls(authority)) as desk:
+    with Desk(answer_one, tls=server_context(authority)) as desk:
         assert works(desk.api(verify=ca_path))
 
     secret = base64.b64encode(b"nora:se cret").decode()
@@ -144,7 +119,7 @@ def test_no_proxy_is_minded(authority, ca_path, tunnels, monkeypatch):
     """A host that needs none is reached directly."""
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{tunnels.port}")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with Desk(answer_one, tls=tls(authority)) as desk:
+    with Desk(answer_one, tls=server_context(authority)) as desk:
         assert works(desk.api(verify=ca_path))
 
     assert tunnels.asked == []
@@ -156,7 +131,7 @@ def test_a_proxy_that_refuses_says_so(authority, ca_path, monkeypatch):
     monkeypatch.setenv("HTTPS_PROXY", f"http://nora:secret@127.0.0.1:{proxy.port}")
     errors = []
     with (
-        Desk(answer_one, tls=tls(authority)) as desk,
+        Desk(answer_one, tls=server_context(authority)) as desk,
         desk.api(verify=ca_path) as api,
         api.websocket.connect(on_error=lambda ws, error: errors.append(error)),
     ):
@@ -193,7 +168,7 @@ def test_a_session_of_the_users_own_goes_along(authority, ca_path, tmp_path):
     session.auth = ("nora", "pw")
     session.verify = ca_path
     session.cert = str(pair)
-    with Desk(answer_one, tls=tls(authority, wants_client=True)) as desk:
+    with Desk(answer_one, tls=server_context(authority, client_authority=authority)) as desk:
         transport = HttpTransport(desk.url, session=session)
         assert works(API(("nora", "t" * 32), transport=transport))
 

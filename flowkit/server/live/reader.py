@@ -12,6 +12,7 @@ protocol 9.4 (plain subscriptions).
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ import orjson
 
 from flowkit import limits
 from flowkit.errors import FlowKitError
-from flowkit.protocol.session import TOO_SLOW
+from flowkit.protocol.session import FAULT, TOO_SLOW
 from flowkit.protocol.subscribing import Subscribe
 from flowkit.query.match import predicate
 from flowkit.query.nodes import Everything
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from flowkit.server.live.sessions import LiveSession
 
 __all__ = ["Reader"]
+
+_log = logging.getLogger(__name__)
 
 
 class Reader:
@@ -99,11 +102,14 @@ class Reader:
             return
         try:
             kind = self._kind(told)
+            if kind is not None:
+                self._push(told, kind)
+                return
         except FlowKitError as error:
             self.end("filter", 400, f"The filter could not be evaluated: {error}")
             return
-        if kind is not None:
-            self._push(told, kind)
+        except Exception:  # noqa: BLE001 - one reader ends, those behind it go on
+            self.fail()
             return
         self.silent += 1
         if self.silent >= limits.progress_changes_max:
@@ -174,9 +180,17 @@ class Reader:
         """The reader is over, for a reason that it is told."""
         if self.is_over:
             return
+        if self.is_plain and reason == "fault":  # no message says so: its client is to come again
+            self.session.close(FAULT, "the server failed")
+            return
         if self.place:  # else it has not begun: its subscribe is refused, and nothing comes before
             self.tell("end", {"reason": reason, "status": status, "errors": list(errors)})
         self.session.remove(self)
+
+    def fail(self) -> None:
+        """The reader ends for an error of the server; called where that was caught."""
+        _log.exception("a reader of %s failed", self.flow_id)
+        self.end("fault", 500, "The server failed; its log has the reason")
 
     # Too slow
 

@@ -11,7 +11,6 @@ Source: protocol 9.1 (session), 9.6 (closing), ``positions`` 6.5, 7, 8.
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
@@ -41,8 +40,6 @@ if TYPE_CHECKING:
     from flowkit.server.live.live import Live
 
 __all__ = ["Line", "LiveSession"]
-
-_log = logging.getLogger(__name__)
 
 Reply = Callable[[dict[str, Any]], bytes]
 """Makes the frame of a reply from its body."""
@@ -309,7 +306,7 @@ class LiveSession:
         Raises:
             PlatformError: there is no such flow, it may not be read, or there are too many.
         """
-        read = self.live.read
+        read, line = self.live.read, self._line
         found = read(lambda snapshot: pages.find_flow(ask, snapshot, self.credential_in))
         if self._has_plain(ask, found, reply):
             return
@@ -322,7 +319,7 @@ class LiveSession:
         channel = self.live.hub.join(reader)
         try:
             start = read(lambda s: pages.start_of(ask, found, s, self.credential_in))
-            if self.is_closed or reader.is_over:
+            if self.is_closed or reader.is_over or self._is_left(line, ask):
                 raise NotFound("The Flow was deleted, or the session has ended, meanwhile")
         except BaseException:
             self.remove(reader)
@@ -334,6 +331,10 @@ class LiveSession:
         if start.mode != "live" or not channel.attach(reader):
             self.fall_behind(reader)
         self.flush()
+
+    def _is_left(self, line: Line | None, ask: Subscribe) -> bool:
+        """Whether the connection with which a reader would end has ended before it began."""
+        return ask.sub is not None and line is not self._line and bool(line and line.ends_readers)
 
     def _has_plain(self, ask: Subscribe, found: pages.Found, reply: Reply | None) -> bool:
         """Whether this is a plain subscription that there is already, which is a success."""
@@ -426,8 +427,7 @@ class LiveSession:
                 return None
             reader.end("fault", error.status, *error.errors)
         except Exception:  # noqa: BLE001 - one reader ends, its session goes on
-            _log.exception("a reader of %s failed", reader.flow_id)
-            reader.end("fault", 500, "The server failed; its log has the reason")
+            reader.fail()
         self.flush()
         return True
 

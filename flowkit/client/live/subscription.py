@@ -21,7 +21,7 @@ from flowkit.client.live.inbox import Inbox
 from flowkit.client.live.resume import PlaceFile
 from flowkit.client.live.values import Change, Gap, GapWarning
 from flowkit.errors import DeadlineExceeded, FlowKitError, UsageError
-from flowkit.green import Cell, Deadline
+from flowkit.green import Cell, monotonic
 
 __all__ = ["Handlers", "Subscription"]
 
@@ -220,16 +220,16 @@ class Subscription:
             self._tell_gap(found, 3)
 
     def next(self, timeout_s: float | None = None) -> dict[str, Any]:
-        """The next drop, within *timeout_s* seconds (None: however long it takes).
+        """The next drop, within *timeout_s* seconds; None: as long as it takes, 0: if it is there.
 
         Raises:
             DeadlineExceeded: none came in time.
             UsageError: it is closed.
             FlowKitError: the server ended it, or refuses it.
         """
-        deadline = Deadline(timeout_s, "waiting for a drop")
+        until = None if timeout_s is None else monotonic() + timeout_s
         while True:
-            found = self._next(deadline.left_s())
+            found = self._next(None if until is None else max(until - monotonic(), 0.0))
             if isinstance(found, Change):
                 return found.drop
             if found is None:

@@ -145,6 +145,24 @@ def test_a_gap_in_a_loop_is_a_warning_or_a_call():
     assert gaps == [Gap("forgotten", place(1), place(9))]
 
 
+def test_next_with_no_time_looks_at_what_is_there():
+    """So a program with a loop of its own can poll; a gap in between does not end the look."""
+
+    def script(line):
+        said = line.confirm(0)
+        line.say(message(said["sub"], 1), gap(said["sub"]), message(said["sub"], 10))
+        line.stay()
+
+    gaps = []
+    with Desk(script) as desk, desk.api() as api:
+        subscription = api.drop(FLOW).subscribe(since="start", on_gap=gaps.append)
+        with pytest.raises(DeadlineExceeded, match="no drop came within 0 s"):
+            subscription.next(0)
+        first = subscription.next(10)
+        assert numbers([first, subscription.next(0)]) == [1, 10]
+    assert len(gaps) == 1
+
+
 def test_next_has_a_deadline():
     """next(timeout_s) raises where a loop would end, and the subscription goes on."""
 

@@ -15,7 +15,7 @@ from flowkit.errors import BadRequest, UsageError
 from flowkit.protocol.subscribing import Subscribe
 from flowkit.query.nodes import Everything, Filter
 
-__all__ = ["Asked", "plain_subscription", "reader_of", "signature"]
+__all__ = ["Asked", "not_with_live", "plain_subscription", "reader_of", "signature"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +92,17 @@ def signature(ask: Subscribe) -> tuple[Any, ...]:
         *(ask.flow_id, ask.path, str(ask.filter), ask.changes),
         *(ask.live, ask.slow, ask.only, ask.hints),
     )
+
+
+def not_with_live(**given: Any) -> None:
+    """Arguments that a view does not take.
+
+    Raises:
+        UsageError: one of them was given.
+    """
+    wrong = [name for name, value in given.items() if value is not None]
+    if wrong:
+        raise UsageError(f"{', '.join(wrong)}: not with live", hint="on_change hears of a view")
 
 
 def _filter(filters: tuple[Any, ...]) -> Filter:

@@ -19,7 +19,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 from flowkit import green, limits
 from flowkit.client.live import process
-from flowkit.client.live.asking import Asked, plain_subscription, reader_of, signature
+from flowkit.client.live.asking import (
+    Asked,
+    not_with_live,
+    plain_subscription,
+    reader_of,
+    signature,
+)
 from flowkit.client.live.commands import Commands
 from flowkit.client.live.handling import Handling
 from flowkit.client.live.inbox import Inbox
@@ -173,9 +179,10 @@ class WebSocket(Commands):
             UsageError: it is closed.
         """
         self._open()
-        if not self._connected.wait(timeout_s):
+        connected = self._connected  # the next loss puts another in its place
+        if not connected.wait(timeout_s):
             raise DeadlineExceeded(f"no connection within {timeout_s:g} s") from self._loss
-        self._connected.get()
+        connected.get()
         return self
 
     def close(self, timeout_s: float = limits.close_timeout_s) -> None:
@@ -190,7 +197,7 @@ class WebSocket(Commands):
         with self._lock:
             is_first = not self._is_closed
             self._is_closed = True
-            kept = list(self._kept.values())
+            kept = self._living()
         self._handling.is_closing = True
         if is_first:
             self._loop.post(self._keeper.end, timeout_s)
@@ -243,7 +250,7 @@ class WebSocket(Commands):
         self._connected.fail(self._error)
         self._handling = Handling(self, self._inbox)
         self._inbox.close(discard=True)
-        for one in list(self._kept.values()):
+        for one in self._living():
             one.forget(self._error)
 
     # --- what the keeper tells, in the loop
@@ -325,7 +332,7 @@ class WebSocket(Commands):
         asked = Asked((filter,), since, changes, live, slow, only, hints)
         handlers = self._handling.handlers_of(on_drop, on_change, on_gap)
         if live:
-            _refuse(on_drop=on_drop, on_gap=on_gap, resume_file=resume_file)
+            not_with_live(on_drop=on_drop, on_gap=on_gap, resume_file=resume_file)
             return self.view(flow, asked, on_change, callback)
         if asked.is_empty and resume_file is None and on_drop is on_change is on_gap is None:
             return self._subscribe_plain(flow, callback)
@@ -423,6 +430,10 @@ class WebSocket(Commands):
             self._kept[key] = kept
         self._loop.post(self._keeper.add, key, reader)
 
+    def _living(self) -> list[Subscription | LiveView]:
+        """Those that somebody holds; at one go, since others come and go in other threads."""
+        return [one for known in self._kept.valuerefs() if (one := known()) is not None]
+
     def _settled(
         self, key: str, callback: Callable[..., object] | None, is_iterated: bool, *said: Any
     ) -> None:
@@ -452,7 +463,7 @@ class WebSocket(Commands):
         ask = plain_subscription(flow)
         text = ask.path or str(ask.flow_id)
         with self._lock:
-            ending = [one for one in self._kept.values() if one.flow == text]
+            ending = [one for one in self._living() if one.flow == text]
         for one in ending:
             one.close()
         said = {"object": "drop", "type": "unsubscribe"}
@@ -490,9 +501,3 @@ _HURRIED_S = 0.5
 
 def _nothing(*_: Any) -> None:
     pass
-
-
-def _refuse(**given: Any) -> None:
-    wrong = [name for name, value in given.items() if value is not None]
-    if wrong:
-        raise UsageError(f"{', '.join(wrong)}: not with live", hint="on_change hears of a view")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 
 import pytest
 from client.live.scripted import FLOW, Desk, message, place, until
 
+from flowkit.client.api import API
 from flowkit.errors import (
     BadRequest,
     ConnectionLost,
@@ -463,6 +465,36 @@ def test_readers_made_by_on_open_are_not_made_twice():
 
     assert [said.get("since") for said in asked] == [None, place(2), place(3)]
     assert [len(line.heard) for line in desk.lines] == [1, 1, 1]
+
+
+def test_threads_may_subscribe_and_unsubscribe_at_the_same_time():
+    """Neither disturbs the other's look at what there is."""
+    is_over = threading.Event()
+
+    def come_and_go():
+        while not is_over.is_set():
+            ws.subscribe("/nora/fridge", since="start").close()
+
+    others = [threading.Thread(target=come_and_go) for _ in range(2)]
+    pace = sys.getswitchinterval()
+    with API(("nora", "t" * 32), host="http://127.0.0.1:9") as api:
+        ws = api.websocket.connect()
+        kept = [ws.subscribe(f"/nora/bench{n}") for n in range(300)]
+        sys.setswitchinterval(1e-5)
+        try:
+            for one in others:
+                one.start()
+            for _ in range(800):
+                mine = ws.subscribe("/nora/shelf")
+                ws.unsubscribe("/nora/shelf")
+                assert mine.is_closed
+        finally:
+            is_over.set()
+            sys.setswitchinterval(pace)
+            for one in others:
+                one.join()
+        assert not any(one.is_closed for one in kept)
+        ws.close()
 
 
 def test_on_error_that_raises_is_only_logged(caplog):

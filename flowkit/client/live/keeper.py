@@ -281,13 +281,21 @@ class Keeper:
         self._flush()
         self._told.ended(error)
 
-    @property
-    def outgoing_bytes(self) -> int:
-        """Bytes of messages that the server has not taken yet, or that wait for a connection."""
+    def check_size(self, data: bytes) -> None:
+        """Whether a message may be sent, as far as its size goes. May be called from any thread.
+
+        Raises:
+            LimitError: it is too large, or too much waits to be sent already.
+        """
         connection = self._connection
-        if connection is not None:
-            return connection.outgoing_bytes
-        return sum(len(data) for data, _, _ in self._backlog)
+        waiting = sum(len(one[0]) for one in list(self._backlog))
+        waiting += 0 if connection is None else connection.outgoing_bytes
+        for what, size, limit in (
+            ("the message", len(data), limits.frame_bytes_max),
+            ("what waits to be sent", waiting, limits.unsent_bytes_max),
+        ):
+            if size > limit:
+                raise LimitError(what, size=size, limit=limit, unit="bytes")
 
     def move(self, loop: green.Loop) -> None:
         """In a forked child, before ``run``: the loop is another one."""

@@ -37,7 +37,7 @@ from flowkit.client.live.values import Gap, Shift
 from flowkit.client.live.view import LiveView
 from flowkit.client.live.waiting import Pending
 from flowkit.client.options import seconds
-from flowkit.errors import DeadlineExceeded, LimitError, UsageError
+from flowkit.errors import DeadlineExceeded, UsageError
 
 if TYPE_CHECKING:
     from flowkit.client.api import API
@@ -484,12 +484,7 @@ class WebSocket(Commands):
         if pending is not None and said.get("msgId") is None:
             said["msgId"] = str(next(self._ids))
         data = self._api.encode(said)
-        for what, size, limit in (
-            ("the message", len(data), limits.frame_bytes_max),
-            ("what waits to be sent", self._keeper.outgoing_bytes, limits.unsent_bytes_max),
-        ):
-            if size > limit:
-                raise LimitError(what, size=size, limit=limit, unit="bytes")
+        self._keeper.check_size(data)
         self._loop.post(self._keeper.ask, data, said.get("msgId"), pending)
 
     def _timeout_s(self, timeout: float | None) -> float:

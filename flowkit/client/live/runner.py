@@ -141,11 +141,7 @@ class WebSocket(Commands):
         """
         self._open()
         self._handling.claim()
-        try:
-            self._handling.work()
-        except BaseException:
-            self.close(timeout_s=_HURRIED_S)
-            raise
+        self._work()
         if self._error is not None:
             raise self._error
 
@@ -159,10 +155,18 @@ class WebSocket(Commands):
         self._open()
         self._handling.claim()
         if "socket" in green.patched():
-            green.spawn(self._handling.work)
+            green.spawn(self._work)
         else:
-            green.start_thread(self._handling.work, name="flowkit-handlers")
+            green.start_thread(self._work, name="flowkit-handlers")
         return self
+
+    def _work(self) -> None:
+        """Call handlers; without anybody who calls them there is nothing to be connected for."""
+        try:
+            self._handling.work()
+        except BaseException:
+            self.close(timeout_s=_HURRIED_S)
+            raise
 
     def begin(self, *, with_handlers: bool) -> None:
         """Connect, and call handlers in the background if they are wanted and do not run yet."""

@@ -497,6 +497,26 @@ def test_threads_may_subscribe_and_unsubscribe_at_the_same_time():
         ws.close()
 
 
+@pytest.mark.parametrize("way", ["run", "start"])
+def test_a_handler_that_ends_its_thread_ends_the_runner(way):
+    """SystemExit is passed on by run(); in the background nobody is left to call the others."""
+
+    def script(line):
+        line.confirm(0)
+        line.say(message("r1", 1))
+        line.stay()
+
+    with Desk(script) as desk, desk.api() as api:
+        ws = api.websocket.connect()
+        ws.subscribe(FLOW, on_drop=lambda drop: sys.exit(3))
+        if way == "run":
+            with pytest.raises(SystemExit):
+                ws.run()
+        else:
+            ws.start()
+        until(lambda: ws.is_closed)
+
+
 def test_on_error_that_raises_is_only_logged(caplog):
     """There is nobody left to tell, and the runner goes on."""
 

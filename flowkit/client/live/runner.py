@@ -129,7 +129,6 @@ class WebSocket(Commands):
         return self._connected.is_ready and not self._is_closed
 
     # --- running
-    # ------------------------------------------------------------------------------------
 
     def run(self) -> None:
         """Connect, and call handlers here until it is closed. Ctrl-C closes it and is passed on.
@@ -287,7 +286,6 @@ class WebSocket(Commands):
         self._loop.post(self._keeper.on_room)
 
     # --- subscriptions
-    # ------------------------------------------------------------------------------
 
     def subscribe(
         self,
@@ -476,7 +474,6 @@ class WebSocket(Commands):
             self.send(said, callback)
 
     # --- commands; see ``Commands``
-    # -----------------------------------------------------------------------------------
 
     def _replying(self, callback: Callable[..., object]) -> Callable[..., object]:
         return partial(self._handling.tell_reply, callback)

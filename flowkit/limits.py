@@ -424,6 +424,13 @@ snapshot_bytes_max = 64 * 1024 * 1024
 commit_changes_max = 20_000
 """Most changes of one commit handed to subscribers at once; beyond, each reads the store."""
 
+told_changes_max = 50_000
+"""Changes of commits that wait to be handed to subscribers; beyond, each reads the store."""
+
+hub_turn_s = 0.1
+"""Seconds for which changes are handed out in one go, before anything else has its turn again:
+connections that came, and credentials that are looked at again."""
+
 recheck_s = 0.25
 """Seconds between two looks at credentials that may have expired; a revoked one is seen at once."""
 

@@ -3,9 +3,11 @@
 The store tells the hub of every commit, on the writer's thread; the hub works it off on its loop,
 in order. A **channel** is a flow with readers: its ``published`` is the last number that the hub
 has given out. A commit that does not follow it without a hole, or whose changes are not known, is
-never guessed at: the readers that lack something go back to the pages of the store.
+never guessed at: the readers that lack something go back to the pages of the store. So do they
+when more waits to be given out than may: the store holds it anyway.
 
-Rules: but for ``told``, everything runs on the loop and nothing waits.
+Rules: but for ``told`` and ``_go_on``, everything runs on the loop and nothing waits. Many changes
+for many readers are given out in parts, so that everything else on the loop has its turn.
 
 Source: ``positions`` 7 (from replay to live).
 """
@@ -14,10 +16,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flowkit import limits
-from flowkit.green import monotonic
+from flowkit.green import monotonic, sleep, spawn
 from flowkit.query.places import Places
 from flowkit.server.live.told import Told
 from flowkit.server.store.base import Commit, FlowCommit, Store
@@ -30,6 +33,15 @@ __all__ = ["Channel", "Hub"]
 
 _RIGHTS = frozenset({"token", "share", "group", "identity", "flow"})
 """What may change who may read what."""
+
+_PART_OFFERS = 4_000
+"""Changes times readers of one part, between two looks at the clock."""
+
+_PAUSE_S = 0.001
+"""A real wait: the loop looks at its sockets and timers, not at what is due at once alone."""
+
+Part = tuple[str, FlowCommit, str]
+"""What is given out in one step: the flow, its changes without a hole, their epoch."""
 
 
 class Channel:
@@ -63,7 +75,8 @@ class Hub:
     Args:
         store: is told which flows are watched.
         post: runs a function on the loop, soon; from any thread.
-        on_rights: called on the loop after a commit that may have changed who may read what.
+        on_rights: called after a commit that may have changed who may read what; on the writer's
+            thread, since it concerns also what waits.
         places: the table of postal codes.
     """
 
@@ -81,7 +94,9 @@ class Hub:
         self._places = places
         self._channels: dict[str, Channel] = {}
         self._commits: deque[Commit] = deque()
+        self._parts: deque[Part] = deque()
         self._is_due = False
+        self._told_changes = self._worked_off_changes = 0
         self.offered = 0
 
     # From the store
@@ -90,27 +105,62 @@ class Hub:
         """Called by the store after each commit, on its writer's thread; never waits."""
         if not self._channels:
             return
-        if commit.kinds & _RIGHTS or any(key in self._channels for key in commit.flows):
+        if commit.kinds & _RIGHTS:
+            self._on_rights()
+        if any(key in self._channels for key in commit.flows):
+            count = _count(commit)
+            if self._told_changes - self._worked_off_changes + count > limits.told_changes_max:
+                flows = {key: replace(done, changes=None) for key, done in commit.flows.items()}
+                commit, count = replace(commit, flows=flows), 0
+            self._told_changes += count
             self._commits.append(commit)
-            if not self._is_due:  # one wake-up for all commits until the loop has looked
-                self._is_due = True
-                self._post(self._work_off)
+            self._wake()
+
+    def _wake(self) -> None:
+        if not self._is_due:  # one wake-up for all commits until the loop has looked
+            self._is_due = True
+            self._post(self._work_off)
 
     def _work_off(self) -> None:
-        """Publish the commits that wait, each in one uninterrupted step."""
+        """Publish what waits, part by part, for the time of one turn."""
         self._is_due = False
+        until = monotonic() + limits.hub_turn_s
         touched: dict[LiveSession, None] = {}
-        while self._commits:
-            commit = self._commits.popleft()
-            for flow_id, done in commit.flows.items():
-                channel = self._channels.get(flow_id)
-                if channel is not None:
-                    touched.update((reader.session, None) for reader in channel.readers)
-                    self._publish(channel, done, commit.epoch)
-            if commit.kinds & _RIGHTS:
-                self._on_rights()
+        while (part := self._next_part()) is not None:
+            flow_id, done, epoch = part
+            channel = self._channels.get(flow_id)
+            if channel is not None:
+                touched.update((reader.session, None) for reader in channel.readers)
+                self._publish(channel, done, epoch)
+            if monotonic() >= until:
+                break
         for session in touched:
             session.flush()
+        if (self._parts or self._commits) and not self._is_due:
+            self._is_due = True
+            spawn(self._go_on)
+
+    def _go_on(self) -> None:
+        sleep(_PAUSE_S)
+        self._post(self._work_off)
+
+    def _next_part(self) -> Part | None:
+        """What is to be published next; None for nothing."""
+        while not self._parts:
+            if not self._commits:
+                return None
+            commit = self._commits.popleft()
+            self._worked_off_changes += _count(commit)
+            self._parts.extend((key, done, commit.epoch) for key, done in commit.flows.items())
+        flow_id, done, epoch = self._parts.popleft()
+        channel = self._channels.get(flow_id)
+        most = max(1, _PART_OFFERS // len(channel.readers)) if channel and channel.readers else 1
+        if channel is not None and done.changes is not None and len(done.changes) > most:
+            middle = done.first + most
+            rest = replace(done, first=middle, changes=done.changes[most:])
+            done = replace(done, head=middle - 1, changes=done.changes[:most])
+            self._parts.appendleft((flow_id, rest, epoch))
+        return flow_id, done, epoch
 
     def _publish(self, channel: Channel, done: FlowCommit, epoch: str) -> None:
         if done.is_gone:
@@ -190,3 +240,8 @@ class Hub:
     def count(self) -> int:
         """How many readers there are; from any thread."""
         return sum(len(channel.readers) for channel in list(self._channels.values()))
+
+
+def _count(commit: Commit) -> int:
+    """How many changes a commit holds."""
+    return sum(len(done.changes or ()) for done in commit.flows.values())

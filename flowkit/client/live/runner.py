@@ -443,7 +443,8 @@ class WebSocket(Commands):
         error, body = said
         if error is not None:
             self._kept.pop(key, None)
-            if is_iterated:  # it raises the error itself
+            is_told = error is self._loss and callback is None  # it ends the runner
+            if is_iterated or is_told:  # an iteration raises it itself
                 return
         self._handling.tell_reply(callback, error, body)
 

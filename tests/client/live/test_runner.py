@@ -20,6 +20,8 @@ from flowkit.errors import (
     UsageError,
 )
 
+PATH = "/nora/greenhouse"
+
 
 def plain(n):
     """A message of a plain subscription."""
@@ -240,6 +242,21 @@ def test_a_refused_credential_is_final(statuses):
 
     assert told == ([1008, ConnectionLost, Forbidden] if statuses[0] == 201 else [Forbidden])
     assert len([1 for method, _, _ in desk.asked if method == "POST"]) == len(statuses)
+
+
+def test_a_refusal_is_told_once_however_many_subscriptions_it_ends():
+    """on_error hears of it once; a callback that takes errors does for its own subscription."""
+    errors, answers = [], []
+    with Desk(lambda line: line.stay(), sessions=[403]) as desk, desk.api() as api:
+        ws = api.websocket.connect(on_error=lambda ws, error: errors.append(error))
+        ws.subscribe(FLOW)
+        ws.subscribe(FLOW, since="start")
+        ws.subscribe(FLOW, live=True)
+        ws.subscribe(PATH, lambda ws, body, error=None: answers.append(error))
+        with pytest.raises(Forbidden) as raised:
+            ws.run()
+
+    assert errors == answers == [raised.value]
 
 
 @pytest.mark.parametrize("status", [404, 429, 503])

@@ -546,6 +546,22 @@ def test_the_first_place_is_written_before_the_first_drop(tmp_path):
     assert json.loads(file.read_text())["place"] == place(17)
 
 
+def test_a_handler_that_closes_its_runner_has_dealt_with_its_drop(tmp_path):
+    """The place in the file is that of the last drop whose handler returned."""
+    file = tmp_path / "place"
+    with Desk(script_from_since) as desk, desk.api() as api:
+        ws = api.websocket.connect()
+
+        def on_drop(drop):
+            if drop["elems"]["n"] == 3:
+                ws.close()
+
+        ws.subscribe(FLOW, since="start", on_drop=on_drop, resume_file=file)
+        ws.run()
+
+    assert json.loads(file.read_text())["place"] == place(3)
+
+
 def test_the_place_of_handlers_is_written_when_nothing_more_waits(tmp_path):
     """The last drop before a long pause does not come again, however soon it followed another."""
     file = tmp_path / "place"

@@ -97,6 +97,11 @@ class Pushes:
         return self.messages > 2 * self.messages_max or self.bytes > 2 * self.bytes_max
 
     @property
+    def is_nearly_twice(self) -> bool:
+        """Whether so much is taken that twice the bound will soon be passed again."""
+        return self.messages * 4 > 7 * self.messages_max or self.bytes * 4 > 7 * self.bytes_max
+
+    @property
     def has_room(self) -> bool:
         """Whether no more than half of the bound is taken: enough to go on with."""
         return self.messages * 2 <= self.messages_max and self.bytes * 2 <= self.bytes_max

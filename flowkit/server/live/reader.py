@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Mapping
+from random import randrange
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 __all__ = ["Reader"]
 
 _log = logging.getLogger(__name__)
+
+_SQUASH_SPREAD = 250
+"""Views that became slow together are not all squashed at the same change."""
 
 
 class Reader:
@@ -82,6 +86,7 @@ class Reader:
         self.gap_to = -1
         self.silent = 0
         self.told_at = session.now()
+        self._unsquashed = randrange(_SQUASH_SPREAD)  # noqa: S311 - it hides nothing
         self._queued = ""
         self._dropped_from: str | None = None
         is_all = isinstance(ask.filter, Everything)
@@ -208,8 +213,13 @@ class Reader:
     def _squash(self, entry: Entry) -> None:
         pushes = self.session.pushes
         self._put(entry)
+        self._unsquashed += 1
+        is_over = pushes.is_over_twice
+        if not is_over and self._unsquashed < pushes.messages_max // 4:
+            return  # it costs a look at all that waits: once in a while, and where it must be
+        self._unsquashed = 0
         pushes.squash(self, _remade)
-        if pushes.is_over_twice:
+        if is_over and pushes.is_nearly_twice:
             pushes.forget(self)
             self.needs_snapshot = True
             self.session.fall_behind(self)

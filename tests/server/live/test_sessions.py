@@ -12,6 +12,7 @@ from flowkit import limits
 from flowkit.green import Cell, monotonic
 from flowkit.protocol.envelope import Request
 from flowkit.protocol.session import GOING_AWAY, POLICY, TOO_LARGE, TOO_SLOW, State
+from flowkit.server.live.pushes import Pushes
 from tests.server.live.listener import Listener, new_session
 from tests.server.visitor import Visitor
 
@@ -332,6 +333,29 @@ def test_a_view_that_is_far_too_slow_gets_a_new_snapshot(nora, house):
             elif message["type"] in ("item", "enter", "update"):
                 held.add(message["value"]["elems"]["n"])
         assert begun == 1
+
+
+def test_squashing_costs_little_for_each_change(nora, house, monkeypatch):
+    """Also if there are more drops than the bound, so that nothing gets it below."""
+    nora.app.live.queue_messages_max = 40
+    session_id = new_session(nora)
+    ask = {"type": "subscribe", "path": "/nora/house", "sub": "v", "live": True, "slow": "squash"}
+    body = json.dumps(ask).encode()
+    nora.app.handle(Request("POST", ("session", session_id, "polling"), {}, {}, body))
+    session = nora.app.live.session(session_id)
+    reader = session.readers()[0]
+    squashed, usual = [], Pushes.squash
+    monkeypatch.setattr(
+        Pushes, "squash", lambda self, *args: squashed.append(self.messages) or usual(self, *args)
+    )
+    drops = [nora.drop(house, n=n)["id"] for n in range(60)]
+    for n in range(240):
+        nora.ask("PUT", f"/drop/{house['id']}/{drops[n % 60]}", {"elems": {"n": n}})
+    wait_until(lambda: reader.pos == 300)
+    assert 10 < len(squashed) <= 300 / 10
+    assert max(squashed) <= 2 * 40 + 1
+    assert reader.is_attached
+    assert session.pushes.messages <= 60 + 40 / 4
 
 
 def test_who_reads_no_replies_is_asked_no_further(nora, house):

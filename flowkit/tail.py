@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flowkit.client.live.values import Change, Gap
@@ -61,7 +62,7 @@ def tail(
     subscription = api.drop(flow).subscribe(
         *filters, since=since, changes=changes, only=only, resume_file=resume_file
     )
-    shown = _as_json if as_json else _as_text
+    shown = _as_json if as_json else partial(_as_text, members=_names(only))
     events = _at_most(subscription.events(), count)
     lines = ((event, shown(event, is_told=changes is not None)) for event in events)
     try:
@@ -95,15 +96,28 @@ def _as_json(event: Change | Gap, *, is_told: bool) -> str:
     return json.dumps(said, ensure_ascii=False, separators=(",", ":"))
 
 
-def _as_text(event: Change | Gap, *, is_told: bool) -> str:
+def _as_text(event: Change | Gap, *, is_told: bool, members: Sequence[str]) -> str:
     if isinstance(event, Gap):
         return _gap(event)
     drop = event.drop
     at = drop.get("lastEditDate", drop.get("creationDate"))
     time = "-" if at is None else _clock(at)
     kind = f"{event.kind:8}" if is_told else ""
-    elems = json.dumps(drop.get("elems", {}), ensure_ascii=False)
-    return f"{time}  {kind}{_printable(elems)}"
+    said = json.dumps(_said(drop, members), ensure_ascii=False)
+    return f"{time}  {kind}{_printable(said)}"
+
+
+def _names(only: str | None) -> list[str]:
+    """The members of a drop that are asked for by name, but for its elements."""
+    return [name for each in (only or "").split(",") if (name := each.strip()) != "elems"]
+
+
+def _said(drop: dict[str, Any], members: Sequence[str]) -> Any:
+    """The elements; with their name beside other members that were asked for."""
+    named = {name: drop[name] for name in members if name in drop}
+    if not named:
+        return drop.get("elems", {})
+    return {**named, "elems": drop["elems"]} if "elems" in drop else named
 
 
 def _gap(gap: Gap) -> str:

@@ -82,6 +82,21 @@ def test_json_is_one_object_for_each_line(house):
     assert told["position"].endswith(".6")
 
 
+@pytest.mark.parametrize(
+    ("only", "shown"),
+    [
+        ("n", '{"n": 0}'),
+        ("elems", '{"n": 0}'),
+        ("path", '{"path": "/nora/house"}'),
+        ("n, path, version", '{"path": "/nora/house", "version": 0, "elems": {"n": 0}}'),
+    ],
+)
+def test_the_members_that_are_asked_for_are_shown(house, only, shown):
+    """Elements alone stand alone; beside other members they have their name."""
+    _, lines, _ = run("/nora/house", "--since", "start", "-n", 1, "--only", only)
+    assert lines[0].partition("  ")[2] == shown
+
+
 def test_a_resume_file_remembers_the_place(house, tmp_path):
     """Nothing twice, nothing missed."""
     file = tmp_path / "place"

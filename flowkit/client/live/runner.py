@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from itertools import count
 from os import PathLike
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from flowkit import green, limits
@@ -214,12 +213,7 @@ class WebSocket(Commands):
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _open(self) -> None:
@@ -344,7 +338,9 @@ class WebSocket(Commands):
         ask = plain_subscription(flow)
         key = f"/{ask.path or ask.flow_id}"
         known = self._kept.get(key)
-        if isinstance(known, Subscription) and not known.is_closed and callback is None:
+        if isinstance(known, Subscription) and not known.is_closed:
+            if callback is not None:
+                self.send(ask.message(), callback)
             return known
         subscription = Subscription(
             key[1:], None, self._inbox, Handlers(), end=partial(self._end, key)

@@ -62,6 +62,27 @@ def test_the_old_callbacks_are_called_as_they_always_were():
     }
 
 
+def test_subscribing_plainly_again_changes_nothing():
+    """It is the same subscription, the second callback is called, and one close ends it."""
+    heard, told = [], []
+
+    def script(line):
+        while True:
+            heard.append(line.hear())
+            line.reply(heard[-1], {})
+
+    with Desk(script) as desk, desk.api() as api, api.websocket.connect() as ws:
+        first = ws.subscribe(FLOW, lambda ws, body: told.append(1))
+        until(lambda: told == [1])
+        again = ws.subscribe(FLOW, lambda ws, body: told.append(2))
+        until(lambda: told == [1, 2])
+        again.close()
+        until(lambda: len(heard) == 3)
+
+    assert again is first
+    assert [said["type"] for said in heard] == ["subscribe", "subscribe", "unsubscribe"]
+
+
 def test_without_any_handler_nothing_goes_wrong():
     """Messages that nobody wants are passed, and the runner goes on."""
 

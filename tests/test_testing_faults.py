@@ -404,7 +404,10 @@ def test_the_url_is_the_targets_with_its_own_port(target, url):
         assert proxy.url == url.format(proxy.port)
 
 
-@pytest.mark.parametrize("target", ["localhost", "http://", "a:b", "ftp://there"])
+@pytest.mark.parametrize(
+    "target",
+    ["localhost", "http://", "a:b", "ftp://there", ("localhost", "b"), ("localhost",), 80, None],
+)
 def test_a_target_without_a_port_is_refused(target):
     """The error names the value."""
     with pytest.raises(UsageError, match="names no port"):

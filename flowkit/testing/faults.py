@@ -360,14 +360,14 @@ def _closed() -> UsageError:
 
 def _read_target(target: str | tuple[str, int]) -> tuple[str, tuple[str, int]]:
     """The beginning of a URL (empty if there was none), host and port."""
-    if isinstance(target, tuple):
-        return "", target
-    scheme, divider, rest = target.rpartition("://")
-    try:
-        parts = urlsplit(f"//{rest}")
-        host, port = parts.hostname, parts.port or {"http": 80, "https": 443}.get(scheme)
-    except ValueError:
-        host, port = None, None
+    scheme, divider, host, port = "", "", None, None
+    if isinstance(target, str):
+        scheme, divider, rest = target.rpartition("://")
+        with suppress(ValueError):
+            parts = urlsplit(f"//{rest}")
+            host, port = parts.hostname, parts.port or {"http": 80, "https": 443}.get(scheme)
+    elif isinstance(target, tuple) and len(target) >= 2 and isinstance(target[1], int):
+        host, port = target[:2]  # an address of IPv6 has four members
     if not host or not port:
         raise UsageError(f"the target {target!r} names no port", hint="give host:port, or a URL")
     return scheme + divider, (host, port)

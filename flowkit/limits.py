@@ -389,7 +389,8 @@ silence_s = 60.0
 """Seconds in which a client must hear something, a pong included, or it connects anew (9.5)."""
 
 sessions_max = 8_192
-"""Most sessions of a server at once; further ones are refused with 503 until some have ended."""
+"""Most sessions of a server at once; further ones are refused with 503 until some have ended. Never
+more than half of the files that the process may open: each session takes one."""
 
 subscriptions_max = 1_000
 """Most subscriptions of one session; each is looked at for every change of its flow."""

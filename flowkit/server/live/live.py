@@ -10,6 +10,7 @@ Source: protocol 9.1 (session), 9.6 (closing), ``positions`` 4.6 (rights).
 from __future__ import annotations
 
 import logging
+import resource
 import secrets
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -112,8 +113,8 @@ class Live:
         """
         if self._is_stopping:
             raise _stopping()
-        if len(self._sessions) >= limits.sessions_max:
-            most = limits.sessions_max
+        most = _sessions_max()
+        if len(self._sessions) >= most:
             raise ServerError(f"There are {most} sessions already", status=503, retry_after_s=5.0)
         session_id = secrets.token_hex(16)
         session = LiveSession(
@@ -228,6 +229,15 @@ class Live:
         known, paths = self.read(job)
         for session in sessions:
             session.recheck(known[session.account, session.token], paths)
+
+
+def _sessions_max() -> int:
+    """As many sessions as there may be. Each takes a socket; half of the files that this process
+    may open are for requests and for the store."""
+    files_max, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files_max == resource.RLIM_INFINITY:
+        return limits.sessions_max
+    return max(1, min(limits.sessions_max, files_max // 2))
 
 
 def _stopping() -> ServerError:

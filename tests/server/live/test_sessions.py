@@ -161,6 +161,15 @@ def test_there_is_a_bound_on_sessions(nora, monkeypatch):
     assert (answer.status, answer.headers["retry-after"]) == (503, "5")
 
 
+def test_sessions_leave_files_to_requests_and_to_the_store(nora, monkeypatch):
+    """At most half of the files that the process may open are sockets of sessions."""
+    monkeypatch.setattr("resource.getrlimit", lambda _what: (6, 6))
+    for _ in range(3):
+        new_session(nora)
+    headers = {"x-auth-account": "nora", "x-auth-token": nora.token}
+    assert nora.app.handle(Request("POST", ("session",), {}, headers)).status == 503
+
+
 def test_there_is_a_bound_on_subscriptions(nora, house, monkeypatch):
     """The others go on."""
     monkeypatch.setattr(limits, "subscriptions_max", 2)

@@ -183,7 +183,7 @@ class FlowDrops(Service):
         from flowkit.client.live.asking import Asked
         from flowkit.client.live.subscription import Handlers
 
-        limit_s = None if timeout_s is None else seconds(timeout_s)
+        limit_s = None if timeout_s is None else seconds(timeout_s, "timeout_s")
         asked = Asked(finding.present(filters), since, changes, False, slow, only, hints)
         return self._api.websocket.shared().listen(
             self._flow_id or self._path,

@@ -203,8 +203,8 @@ def _is_loopback(name: str) -> bool:
         return False
 
 
-def seconds(timeout: Any) -> float:
-    """A ``timeout=`` as seconds.
+def seconds(timeout: Any, name: str = "timeout") -> float:
+    """A ``timeout=``, or another argument called *name*, as seconds.
 
     Raises:
         UsageError: it is not a positive, finite number or a timedelta.
@@ -214,8 +214,8 @@ def seconds(timeout: Any) -> float:
     is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
     if not is_number or not isfinite(timeout) or timeout <= 0:
         raise UsageError(
-            f"timeout={timeout!r} is not a positive number of seconds",
-            hint="one number bounds the whole call, retries included",
+            f"{name}={timeout!r} is not a positive number of seconds",
+            hint="one number bounds the whole call, retries included" if name == "timeout" else "",
         )
     return float(timeout)
 

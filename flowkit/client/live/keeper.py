@@ -47,12 +47,22 @@ class Wishes:
         heartbeat_s, silence_s: as in ``flowkit.limits``.
         timeout_s: seconds that the reply to a subscribe may take, and an attempt to connect, if
             ``limits.connect_timeout_s`` is not less.
+
+    Raises:
+        UsageError: a quiet connection would be taken for a lost one.
     """
 
     hints: bool | None
     heartbeat_s: float
     silence_s: float
     timeout_s: float
+
+    def __post_init__(self) -> None:
+        if self.silence_s <= self.heartbeat_s:
+            raise UsageError(
+                f"silence_s={self.silence_s:g} is not longer than heartbeat_s={self.heartbeat_s:g}",
+                hint="a quiet server is heard when it answers a heartbeat; set both",
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,8 @@ class WebSocket(Commands):
             commands and for handlers that raise. Without it errors are logged.
         hints: whether elements show their types; None: as the API's own parameters say.
         heartbeat_s: seconds between two signs of life of this end.
-        silence_s: seconds without any sign of the server after which it connects anew.
+        silence_s: seconds without any sign of the server after which it connects anew; more than
+            *heartbeat_s*, since a quiet server is heard when it answers.
 
     Attributes:
         on_open, on_message, on_close, on_error: may be set at any time.
@@ -88,9 +89,8 @@ class WebSocket(Commands):
         self._api = api
         if hints is None:
             hints = api.options.params.get("hints")
-        self._wishes = Wishes(
-            hints, seconds(heartbeat_s), seconds(silence_s), api.options.timeout_s
-        )
+        times = (seconds(heartbeat_s, "heartbeat_s"), seconds(silence_s, "silence_s"))
+        self._wishes = Wishes(hints, *times, api.options.timeout_s)
         self._ids = count(1)
         self._begin()
         process.join(self)

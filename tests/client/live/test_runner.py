@@ -446,6 +446,24 @@ def test_silence_makes_it_connect_anew():
     assert errors == ["nothing was heard from the server for 0.4 s"]
 
 
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"heartbeat_s": 0}, "heartbeat_s=0 is not a positive number"),
+        ({"silence_s": "long"}, "silence_s='long' is not a positive number"),
+        ({"silence_s": 20}, "silence_s=20 is not longer than heartbeat_s=20"),
+        ({"heartbeat_s": 90}, "silence_s=60 is not longer than heartbeat_s=90"),
+    ],
+)
+def test_times_that_cannot_keep_a_connection_are_refused(wrong, says):
+    """A quiet server is only heard when it answers, so silence takes longer than a heartbeat."""
+    with (
+        API(("nora", "t" * 32), host="http://127.0.0.1:9") as api,
+        pytest.raises(UsageError, match=says),
+    ):
+        api.websocket.connect(**wrong)
+
+
 def test_pongs_keep_a_quiet_connection():
     """A server that says nothing but pongs is not silent."""
     with (

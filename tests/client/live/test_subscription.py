@@ -150,14 +150,16 @@ def test_next_with_no_time_looks_at_what_is_there():
 
     def script(line):
         said = line.confirm(0)
+        has_looked.wait(10)
         line.say(message(said["sub"], 1), gap(said["sub"]), message(said["sub"], 10))
         line.stay()
 
-    gaps = []
+    gaps, has_looked = [], threading.Event()
     with Desk(script) as desk, desk.api() as api:
         subscription = api.drop(FLOW).subscribe(since="start", on_gap=gaps.append)
         with pytest.raises(DeadlineExceeded, match="no drop came within 0 s"):
             subscription.next(0)
+        has_looked.set()
         first = subscription.next(10)
         assert numbers([first, subscription.next(0)]) == [1, 10]
     assert len(gaps) == 1

@@ -185,9 +185,11 @@ class LiveView(Mapping[str, Mapping[str, Any]]):
     def take(self, said: dict[str, Any], _size: int) -> None:
         """One message of the reader."""
         act = _ACTS.get(said["type"])
-        if act is None or self._is_closed:
+        if act is None:
             return
         with self.lock:
+            if self._is_closed:  # perhaps just now: it stays empty
+                return
             shifts = act(self, said)
             self._place = said.get("position") or self._place
             followers = list(self._followers) if shifts else []

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import json
 import os
+import weakref
 from contextlib import suppress
 from os import PathLike
 from typing import Any
 
 from flowkit import limits
-from flowkit.errors import SettingsError
+from flowkit.errors import SettingsError, UsageError
 from flowkit.green import NativeLock, monotonic
 from flowkit.protocol.positions import Position
 
@@ -36,6 +37,7 @@ class PlaceFile:
     Raises:
         SettingsError: the file is there and is no place of that flow, or it cannot be read. It is
             left as it is.
+        UsageError: another subscription of this process keeps its place there.
 
     Attributes:
         place: what stood in it, None if there was no file.
@@ -50,7 +52,9 @@ class PlaceFile:
         self._written_at = 0.0
         self._synced_at = 0.0
         self._is_unsynced = False
+        self._is_closed = False
         self.place = self._read()
+        self._join()
 
     def _read(self) -> str | None:
         folder = os.path.dirname(os.path.abspath(self._path))
@@ -75,6 +79,16 @@ class PlaceFile:
         if not self._flow.startswith("/") and position.flow_id != self._flow:
             raise self._fault(f"holds a place in the flow {position.flow_id}, not in {self._flow}")
         return str(place)
+
+    def _join(self) -> None:
+        whole = os.path.realpath(self._path)
+        known = _in_use.get(whole)
+        if known is not None and not known._is_closed and known._process == self._process:
+            raise UsageError(
+                f"resume_file={self._path!r} is in use by another subscription of this process",
+                hint="each has a file of its own; close() that one first to go on in its place",
+            )
+        _in_use[whole] = self
 
     def _fault(self, what: str) -> SettingsError:
         return SettingsError(
@@ -125,4 +139,8 @@ class PlaceFile:
 
     def close(self) -> None:
         """Write what was noted and make it safe."""
+        self._is_closed = True
         self.write(sync=True)
+
+
+_in_use: weakref.WeakValueDictionary[str, PlaceFile] = weakref.WeakValueDictionary()

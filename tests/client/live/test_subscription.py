@@ -612,6 +612,20 @@ def test_a_file_that_is_something_else_is_refused_and_stays(tmp_path, text):
     assert file.read_text(encoding="latin-1") == text
 
 
+def test_a_file_keeps_the_place_of_one_subscription_at_a_time(tmp_path):
+    """Two would overwrite each other's place, and the slower one would miss drops later."""
+    file = tmp_path / "place"
+    with Desk(script_from_since) as desk, desk.api() as api:
+        first = api.drop(PATH).subscribe("n > 1", since="start", resume_file=file)
+        with pytest.raises(UsageError, match=r"place' is in use .*close\(\) that one"):
+            api.drop(PATH).subscribe("n < 1", resume_file=file)
+        first.next(10)
+        first.close()
+        again = api.drop(PATH).subscribe("n > 1", resume_file=file)
+        del again  # as at a break out of a loop
+        api.drop(PATH).subscribe("n > 1", resume_file=file).close()
+
+
 def test_a_file_of_another_flow_is_refused_by_id(tmp_path):
     """The position in it names the flow."""
     file = tmp_path / "place"

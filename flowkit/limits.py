@@ -413,6 +413,10 @@ push_stall_s = 60.0
 replay_page_changes_max = 1_000
 """Most changes, or rows of a snapshot, that one transaction of a replay reads."""
 
+replay_pages_at_once_max = 4
+"""Pages that are read and sent at once, by all readers that are behind: after a restart all of them
+are, and what is pushed to the others must not wait behind their pages."""
+
 progress_changes_max = 1_000
 """Changes that did not match after which a reader is told its position (positions 5.5)."""
 

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from flowkit import limits
 from flowkit.errors import Forbidden, NotFound, ServerError
-from flowkit.green import Loop, NativeLock, monotonic, sleep
+from flowkit.green import Loop, NativeLock, Slots, monotonic, sleep
 from flowkit.protocol.envelope import NOT_LOCATED, Request, Response
 from flowkit.protocol.session import GOING_AWAY
 from flowkit.query.places import Places
@@ -49,6 +49,7 @@ class Live:
     Attributes:
         too_slow: sessions that were ended because their reader was too slow.
         lines: the connections that there are, each for as long as its socket is open.
+        pages: how many pages are read and worked off at once, by all readers that are behind.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Live:
         self.queue_bytes_max = queue_bytes_max
         self.too_slow = 0
         self.lines: set[Line] = set()
+        self.pages = Slots(limits.replay_pages_at_once_max)
         self._store = store
         self._sessions: dict[str, LiveSession] = {}
         self._lock = NativeLock()

@@ -432,9 +432,12 @@ class LiveSession:
         return True
 
     def _next_page(self, reader: Reader) -> None:
-        channel = self.live.hub.channel(reader.flow_id)
         try:
-            pages.next_page(reader, channel, self.live.read, self.live.places)
+            with self.live.pages:  # whoever is up to date does not wait behind all who are not
+                if reader.is_over:
+                    return
+                channel = self.live.hub.channel(reader.flow_id)
+                pages.next_page(reader, channel, self.live.read, self.live.places)
         except NotFound as error:  # it is gone, or the reader may not know of it any more
             reason = "forbidden" if self.live.exists(reader.flow_id) else "deleted"
             reader.end(reason, error.status, *error.errors)

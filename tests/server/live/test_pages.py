@@ -6,6 +6,7 @@ import pytest
 
 from flowkit import limits
 from flowkit.green import monotonic, sleep
+from flowkit.protocol.subscribing import Subscribe
 from tests.server.live.listener import new_session
 from tests.server.live.test_corners import poll, post
 
@@ -116,3 +117,30 @@ def test_changes_that_came_while_a_snapshot_was_read_whole_wait_for_their_reader
         messages = [] if len(entered) >= 30 else poll(nora, session_id)
         assert not session.is_closed
     assert entered == list(range(100, 130))
+
+
+def test_few_pages_are_read_at_once_however_many_readers_are_behind(nora, house, monkeypatch):
+    """What is pushed to those who are up to date does not wait behind all of them."""
+    live = nora.app.live
+    for n in range(10):
+        nora.drop(house, n=n)
+    read, under_way, most = live.read, [], []
+
+    def read_slowly(job):
+        under_way.append(job)
+        most.append(len(under_way))
+        sleep(0.002)
+        try:
+            return read(job)
+        finally:
+            under_way.remove(job)
+
+    sessions = [live.session(new_session(nora)) for _ in range(20)]
+    for each in sessions:
+        live.loop.call(each.subscribe, Subscribe(path="/nora/house", sub="a"), None)
+    readers = [each.readers()[0] for each in sessions]
+    monkeypatch.setattr(live, "read", read_slowly)
+    live.loop.call(lambda: [each.session.fall_behind(each) for each in readers])
+    wait_until(lambda: all(each.is_attached for each in readers))
+    assert len(most) == 20
+    assert max(most) == limits.replay_pages_at_once_max

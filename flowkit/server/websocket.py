@@ -194,7 +194,7 @@ class _Connection:
                 self._command(text)
         elif frame.opcode is Opcode.CLOSE and self._session is not None:
             closed = self._protocol.close_rcvd
-            if closed is not None and closed.code == NORMAL:
+            if closed is not None and closed.code in (NORMAL, CloseCode.NO_STATUS_RCVD):
                 self._session.hung_up(self)
 
     def _command(self, text: bytes) -> None:

@@ -55,7 +55,8 @@ def polled(session: LiveSession) -> bytes:
     """The messages that wait, as a JSON array; waits for the first one, from any thread."""
     poll = Poll(session)
     post = session.live.loop.post
-    post(session.connect, poll)
+    if not post(session.connect, poll):
+        poll.cut()
     try:
         if not poll.answer.wait(limits.poll_wait_s) and not post(_give_up, session, poll):
             poll.cut()  # the loop has ended, and nobody else will

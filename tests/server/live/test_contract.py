@@ -121,3 +121,17 @@ def test_a_session_outlives_its_last_poll_for_a_while(nora, house, monkeypatch):
     session.life._since["entered"] -= limits.session_resume_s
     wait_until(lambda: session.is_closed)
     assert nora.app.live.hub.count == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "is_over"), [(b"\x03\xe8", True), (b"", True), (b"\x03\xe9", False)]
+)
+def test_a_close_in_order_ends_the_session(nora, code, is_over):
+    """With 1000 or without a code, as browsers send it; who goes away with 1001 may come back."""
+    connected, session = raw(nora)
+    with connected:
+        wait_until(lambda: session._line is not None)
+        connected.sendall(masked(8, code))
+        assert connected.recv(100)[:1] == b"\x88"
+        wait_until(lambda: session._line is None)
+    assert session.is_closed is is_over

@@ -313,8 +313,8 @@ def test_a_poll_that_waits_does_not_hold_up_a_stop(tmp_path):
         assert answer.get().json() == []
 
 
-def test_a_poll_of_a_session_that_ends_is_answered(nora, monkeypatch):
-    """Also if the whole loop has ended before the poll came to it."""
+def test_a_poll_of_a_session_that_ends_is_answered(nora):
+    """At once, also if the whole loop has ended before the poll came to it."""
     live = nora.app.live
     session = live.session(new_session(nora))
     poll_ = in_thread(polled, session)
@@ -324,7 +324,6 @@ def test_a_poll_of_a_session_that_ends_is_answered(nora, monkeypatch):
     loop = live.loop
     live.close()
     live._loop = loop  # as a thread sees it that asked for it just before
-    monkeypatch.setattr(limits, "poll_wait_s", 0.1)
     late = in_thread(polled, session)
     assert late.wait(3.0)
     live._loop = None

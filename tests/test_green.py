@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 
@@ -418,3 +419,40 @@ def test_under_eventlet_cells_tasks_and_slots_are_eventlets():
     """).split()
 
     assert shown == ["here"] * 5 + ["native", "True", "True", "True", "True", "False", "False"]
+
+
+# The end of the process
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="counts threads in /proc")
+@pytest.mark.parametrize(
+    "work",
+    [
+        "lazy = api.lazy(); found = lazy.flow.find(); print(len(found))",
+        "kept = api.drop('/nora/a').subscribe().wait_ready(5); print(0)",
+    ],
+    ids=["lazy calls", "subscriptions"],
+)
+def test_no_loop_runs_on_while_the_interpreter_is_taken_down(work):
+    """A thread inside a loop would crash the process there, now and then, after its work."""
+    printed = run_process(
+        f"""
+        import atexit, os, time
+
+        def count():
+            until = time.monotonic() + 5  # the system takes a moment to let go of a thread
+            while len(os.listdir("/proc/self/task")) > 1 and time.monotonic() < until:
+                time.sleep(0.01)
+            print("threads", len(os.listdir("/proc/self/task")))
+
+        atexit.register(count)  # before the library's own, and so called after them
+        from flowkit.testing import Platform
+        with Platform() as platform:
+            platform.api.flow.create({{"path": "/test/a"}})
+            from flowkit import API
+            api = API(platform.token, host=platform.url)
+            {work.replace("/nora/", "/test/")}
+        """
+    )
+    assert printed.split()[-2:] == ["threads", "1"]

@@ -9,7 +9,7 @@ Rules of this module:
   calls that depend on one another wait for each other.
 * Nothing is printed for a call that fails; its error is kept for whoever reads the outcome.
 * ``async_()`` calls are green threads of the thread that makes them. ``lazy()`` calls run in a
-  thread of our own with its own hub (``Loop``), so that any thread may block while it reads a
+  thread of our own with its own hub (``loop``), so that any thread may block while it reads a
   thunk; in a process that gevent or eventlet has patched they run in the caller's hub, for there
   no thread ever blocks the others.
 
@@ -21,7 +21,6 @@ from __future__ import annotations
 import inspect
 import math
 import operator
-import os
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -33,11 +32,9 @@ from flowkit.client.thunk import UNKNOWN, Mode
 from flowkit.errors import Cancelled, UsageError
 
 __all__ = [
-    "Loop",
     "ParallelCall",
     "ServiceCalls",
     "calls_of",
-    "loop",
     "names_of",
     "slots_of",
     "start_here",
@@ -150,48 +147,8 @@ class ParallelCall:
 # Where calls run
 
 
-class Loop:
-    """A native thread with a hub of its own; runs what it is given in green threads.
-
-    The thread starts with the first work and ends with the process. A forked child starts anew.
-    """
-
-    def __init__(self) -> None:
-        self.restart()
-
-    def restart(self) -> None:
-        """Forget the thread: it does not live on in a forked child."""
-        self._lock = green.NativeLock()
-        self._due: list[Callable[[], object]] = []
-        self._bell: green.Cell[None] = green.Cell()
-        self._runs = False
-
-    def submit(self, work: Callable[[], object]) -> None:
-        """Call ``work()`` in the thread soon, in order; it must not wait. Never waits."""
-        with self._lock:
-            self._due.append(work)
-            bell = self._bell if len(self._due) == 1 else None
-            starts, self._runs = not self._runs, True
-        if starts:
-            green.start_thread(self._run, name="flowkit-lazy")
-        if bell is not None:
-            bell.set(None)
-
-    def _run(self) -> None:
-        green.spawn(int).get()  # from now on this thread has a hub, and waiting is cooperative
-        while True:
-            self._bell.wait()
-            with self._lock:
-                due, self._due = self._due, []
-                self._bell = green.Cell()
-            for work in due:
-                work()
-
-
-loop = Loop()
+loop = green.SharedLoop("flowkit-lazy")
 """The thread of all lazy calls of the process."""
-
-os.register_at_fork(after_in_child=loop.restart)
 
 
 def start_in_loop(call: ParallelCall) -> None:
@@ -202,7 +159,7 @@ def start_in_loop(call: ParallelCall) -> None:
             call.task = green.spawn(call.answer)
 
     call.cell = green.Cell()
-    loop.submit(begin)
+    loop.get().post(begin)
 
 
 def start_here(call: ParallelCall) -> None:
@@ -223,7 +180,7 @@ def stop_all(calls: list[ParallelCall], *, in_loop: bool) -> None:
     if not left:
         return
     if in_loop:
-        loop.submit(lambda: green.spawn(_end, left, ended))
+        loop.get().post(green.spawn, _end, left, ended)
     else:
         green.spawn(_end, left, ended)
     ended.wait(limits.cancel_timeout_s)

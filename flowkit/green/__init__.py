@@ -14,7 +14,7 @@ No other room of flowkit imports gevent (``server/http.py`` does, for the socket
 import flowkit.green.bare  # noqa: F401 - before all others: it sees to how gevent is imported
 from flowkit.green import sockets
 from flowkit.green.cells import Cell
-from flowkit.green.loop import Loop, Signal
+from flowkit.green.loop import Loop, SharedLoop, Signal
 from flowkit.green.native import (
     NativeLocal,
     NativeLock,
@@ -36,6 +36,7 @@ __all__ = [
     "NativeLocal",
     "NativeLock",
     "NativeQueue",
+    "SharedLoop",
     "Signal",
     "Slots",
     "Task",

@@ -3,11 +3,17 @@
 Whoever uses it may be a plain thread or a greenlet, in a patched process or not: nothing of it runs
 in the caller's thread. One function at a time runs in a loop, until it waits; so what does not wait
 is one uninterrupted step.
+
+Every loop ends before the interpreter does: a thread that still runs one while the interpreter is
+taken down crashes the process.
 """
 
 from __future__ import annotations
 
+import atexit
 import logging
+import os
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +26,7 @@ from flowkit.green.cells import Cell
 from flowkit.green.native import NativeLock, start_thread
 from flowkit.green.tasks import Task
 
-__all__ = ["Loop", "Signal"]
+__all__ = ["Loop", "SharedLoop", "Signal"]
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +52,7 @@ class Loop:
         began.acquire()
         start_thread(self._run, began, name=name)
         began.acquire()
+        _loops.add(self)
 
     def _run(self, began: Any) -> None:
         self._hub = gevent.get_hub()
@@ -103,6 +110,49 @@ class Loop:
         self._stop.set(None)
         if not self.is_here:
             self._ended.wait(5.0)
+
+
+class SharedLoop:
+    """A loop that a process has once: made at first use, and anew in a forked child.
+
+    Args:
+        name: of its thread.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._forget()
+        os.register_at_fork(after_in_child=self._forget)
+
+    def _forget(self) -> None:
+        """A forked child has no such thread, and somebody else may have held the lock."""
+        self._lock = NativeLock()
+        self._loop: Loop | None = None
+
+    def get(self) -> Loop:
+        """The loop of this process."""
+        loop = self._loop
+        if loop is None:
+            with self._lock:
+                loop = self._loop = self._loop or Loop(self._name)
+        return loop
+
+
+_loops: weakref.WeakSet[Loop] = weakref.WeakSet()
+
+
+@atexit.register  # at import, so that it is called after what uses loops has said good-bye
+def _end_all() -> None:
+    for loop in list(_loops):
+        loop.close()
+
+
+def _forget_all() -> None:
+    """In a forked child: their threads are the parent's."""
+    _loops.clear()
+
+
+os.register_at_fork(after_in_child=_forget_all)
 
 
 def _logged(function: Callable[..., object], args: tuple[object, ...]) -> None:

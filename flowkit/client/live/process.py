@@ -13,7 +13,7 @@ import os
 import weakref
 from typing import TYPE_CHECKING
 
-from flowkit.green import Loop, NativeLock, monotonic
+from flowkit.green import Loop, NativeLock, SharedLoop, monotonic
 
 if TYPE_CHECKING:
     from flowkit.client.live.runner import WebSocket
@@ -25,17 +25,13 @@ _log = logging.getLogger("flowkit.client")
 _FAREWELL_S = 1.0
 
 _runners: weakref.WeakSet[WebSocket] = weakref.WeakSet()
-_shared: list[Loop] = []
+_shared = SharedLoop("flowkit-subscriptions")
 _lock = NativeLock()
 
 
 def loop() -> Loop:
     """The loop of this process."""
-    with _lock:
-        if not _shared:
-            _shared.append(Loop("flowkit-subscriptions"))
-            atexit.register(_at_exit)
-        return _shared[0]
+    return _shared.get()
 
 
 def join(runner: WebSocket) -> None:
@@ -44,6 +40,7 @@ def join(runner: WebSocket) -> None:
         _runners.add(runner)
 
 
+@atexit.register
 def _at_exit() -> None:
     """Say good-bye to the servers and write the places that wait; within a second."""
     until = monotonic() + _FAREWELL_S
@@ -57,7 +54,6 @@ def _at_exit() -> None:
 def _after_fork_in_child() -> None:
     global _lock
     _lock = NativeLock()  # somebody else may have held it, who is not here
-    _shared.clear()
     for runner in list(_runners):
         runner.forget()
 

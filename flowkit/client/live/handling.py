@@ -108,7 +108,7 @@ class Handling:
         """Hand *error* to ``on_error``, or log it."""
         on_error = self._runner.on_error
         if on_error is None:
-            _log.warning("a subscription: %s", error, exc_info=_trace_of(error))
+            _log.warning("%r: %s", self._runner, error, exc_info=_trace_of(error))
             return
         try:
             on_error(self._runner, error)

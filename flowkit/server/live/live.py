@@ -19,7 +19,7 @@ from flowkit import limits
 from flowkit.errors import Forbidden, NotFound, ServerError
 from flowkit.green import Loop, NativeLock, Slots, monotonic, sleep
 from flowkit.protocol.envelope import NOT_LOCATED, Request, Response
-from flowkit.protocol.session import GOING_AWAY
+from flowkit.protocol.session import FAULT, GOING_AWAY
 from flowkit.query.places import Places
 from flowkit.server.auth import Credential
 from flowkit.server.live.hub import Hub
@@ -196,7 +196,11 @@ class Live:
 
     def _round(self, rounds: int) -> None:
         for session in list(self._sessions.values()):
-            session.tick()
+            try:
+                session.tick()
+            except Exception:  # noqa: BLE001 - one session ends, time goes on for the others
+                _log.exception("a session failed as time passed")
+                session.close(FAULT, "the server failed")
         self.hub.tell_places()
         if self._rights_are_due or rounds % _ROUNDS_BETWEEN_CHECKS == 0:
             self._rights_are_due = False  # before the look: what changes meanwhile is due again

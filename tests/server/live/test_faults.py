@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from flowkit.green import Cell
-from flowkit.protocol.session import FAULT
+from flowkit.protocol.session import FAULT, POLICY
 from flowkit.server.live.told import Told
 from tests.server.live.listener import Listener
 from tests.server.live.test_pages import wait_until
+from tests.server.live.test_sessions import token
 
 
 @pytest.mark.parametrize("where", ["fits", "message"])
@@ -73,3 +74,19 @@ def test_a_reader_of_a_connection_that_was_replaced_meanwhile_is_none(nora, hous
             nora.drop(house, n=1)
             assert heard.is_quiet()
             assert live.hub.count == 0
+
+
+def test_a_session_that_fails_as_time_passes_ends_alone(nora, house, monkeypatch):
+    """Time goes on for the others, and their rights are looked at."""
+    live = nora.app.live
+    guest, made = token(nora, {"/nora/house": {"dropRead": True}})
+    with Listener(nora) as bad, Listener(guest) as heard:
+        heard.subscribe(path="/nora/house")
+
+        def fail():
+            raise RuntimeError("a defect of ours")
+
+        monkeypatch.setattr(live.session(bad.id), "tick", fail)
+        nora.ask("DELETE", f"/token/{made['id']}")
+        assert heard.closed_with()[0] == POLICY
+        assert bad.closed_with()[0] == FAULT

@@ -110,7 +110,8 @@ class Outside:
         if pattern == "session":
             return self._new_session(request, asked)
         if not pattern.endswith("/polling"):
-            raise BadRequest("This address needs a connection that is handed over", status=426)
+            said = "This address speaks WebSocket over a connection of its own, not this way"
+            raise BadRequest(said, status=426)
         session = self._live.session(request.segments[1])
         if request.method == "GET":
             return Response(200, HEADERS, polled(session))

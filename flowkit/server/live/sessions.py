@@ -113,6 +113,7 @@ class LiveSession:
         self._dropping: dict[Reader, None] = {}
         self._has_room: Any = Signal()
         self._is_feeding = False
+        self._keeps_replies = True
 
     def __repr__(self) -> str:
         return f"<session of {self.account}, {self.life.state.value}, {self.count} subscriptions>"
@@ -183,6 +184,7 @@ class LiveSession:
                 older.close(GOING_AWAY, "another connection took over this session")
                 self._end_named(older)
         self._line = line
+        self._keeps_replies = not line.ends_readers
         self.flush()
 
     def lose(self, line: Line) -> None:
@@ -238,8 +240,14 @@ class LiveSession:
         self.live.forget(self)
 
     def _end_named(self, line: Line) -> None:
-        """Readers end with their connection; plain subscriptions live on (``positions`` 6.5)."""
-        for reader in list(self._named.values()) if line.ends_readers else ():
+        """Readers end with their connection; plain subscriptions live on (``positions`` 6.5).
+
+        So do replies: nobody knows what they answer any more (protocol 9.6).
+        """
+        if not line.ends_readers:
+            return
+        self.pushes.forget(None)
+        for reader in list(self._named.values()):
             self.remove(reader)
             self.pushes.forget(reader)
 
@@ -257,7 +265,9 @@ class LiveSession:
         self.pushes.put(entry)
 
     def reply(self, frame: bytes) -> None:
-        """Send the reply to a command."""
+        """Send the reply to a command, if the connection that asked can still be there."""
+        if self._line is None and not self._keeps_replies:
+            return
         self.put(Entry(frame, None, "reply"))
         self.flush()
 

@@ -104,6 +104,21 @@ def test_after_a_loss_the_session_can_be_resumed_with_what_it_missed(nora, house
         assert second.is_quiet()
 
 
+def test_replies_end_with_the_connection_that_asked(nora, house):
+    """After a loss nobody knows what they answer (protocol 9.6): the next connection gets none."""
+    live = nora.app.live
+    with Listener(nora) as first:
+        first.subscribe(path="/nora/house")
+        session = live.session(first.id)
+        first.break_off()
+    wait_until(lambda: session._line is None)
+    live.loop.call(session.reply, b"late")
+    nora.drop(house, n=1)
+    with Listener(nora, session.id) as second:
+        assert second.next()["value"]["elems"] == {"n": 1}
+        assert not second._replies
+
+
 def test_what_waits_for_a_lost_session_is_bounded(nora, house):
     """Beyond the bound it cannot be resumed any more: 404, never a silent hole."""
     nora.app.live.queue_messages_max = 3

@@ -23,7 +23,7 @@ from tests.together.feeds.tiny import Tiny
 from tests.together.feeds.world import Plan, World
 
 WORLDS = int(os.environ.get("FLOWKIT_FEEDS_WORLDS", "1"))
-TRIES = 12
+TRIES = 40
 
 IN_PROCESS = Plan(rounds=3, writes=40, restart_share=0.8)
 KILLED = Plan(

@@ -372,6 +372,7 @@ def test_squashing_costs_little_for_each_change(nora, house, monkeypatch):
     monkeypatch.setattr(
         Pushes, "squash", lambda self, *args: squashed.append(self.messages) or usual(self, *args)
     )
+    wait_until(lambda: reader.is_attached)  # what waits of a snapshot is not squashed
     drops = [nora.drop(house, n=n)["id"] for n in range(60)]
     for n in range(240):
         nora.ask("PUT", f"/drop/{house['id']}/{drops[n % 60]}", {"elems": {"n": n}})

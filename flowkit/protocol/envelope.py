@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qsl, quote, unquote, urlencode
+from urllib.parse import parse_qsl, quote, unquote
 
 from flowkit.errors import BadRequest, PlatformError, platform_error
 
@@ -22,6 +22,9 @@ CREATED = "Your request has been processed successfully. A new resource has been
 PROCESSED = "Your request has been processed successfully."
 NOT_LOCATED = "The requested resource could not be located at this address."
 """The three texts that the original platform is known to have sent (3.3, 3.4)."""
+
+TOO_LARGE = "The answer is larger than"
+"""How the refusal of an answer beyond its bound begins (3.6)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +66,20 @@ class Request:
     @property
     def path(self) -> str:
         """The path, percent-encoded, without the query."""
-        return "/" + "/".join(quote(part, safe="") for part in self.segments)
+        return "/" + "/".join(map(_quoted, self.segments))
 
     @property
     def target(self) -> str:
         """Path and query, percent-encoded, as they stand in a request line."""
-        return (
-            f"{self.path}?{urlencode(self.params, quote_via=quote)}" if self.params else self.path
-        )
+        if not self.params:
+            return self.path
+        pairs = (f"{_quoted(name)}={_quoted(value)}" for name, value in self.params.items())
+        return f"{self.path}?{'&'.join(pairs)}"
+
+
+def _quoted(text: str) -> str:
+    """*text* percent-encoded; most of it needs no more than this look."""
+    return text if text.isascii() and text.isalnum() else quote(text, safe="")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +150,7 @@ def failure(error: PlatformError, **head: Any) -> dict[str, Any]:
 
 def too_large(bytes_max: int) -> BadRequest:
     """The refusal of an answer beyond its bound in bytes (3.6)."""
-    return BadRequest(
-        f"The answer is larger than {bytes_max // 1024 // 1024} MiB: use only or limit"
-    )
+    return BadRequest(f"{TOO_LARGE} {bytes_max // 1024 // 1024} MiB: use only or limit")
 
 
 def read_envelope(status: int, envelope: Any) -> Answer:

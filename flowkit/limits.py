@@ -90,6 +90,18 @@ find_flows_max = 1_000
 batch_requests_max = 500
 """Most reads in one POST /batch (protocol 3.5)."""
 
+waves_kept_max = 10_000
+"""Waves that one api.lazy() or api.async_() remembers for explain()."""
+
+wave_ids_max = 1_000
+"""Most ids in one MGET that the client makes of a wave of reads."""
+
+wave_finds_max = 500
+"""Most finds in one MGET that the client makes of a wave: 20 drops each are some 5 MB."""
+
+wave_bytes_max = 512 * 1024
+"""Bytes of entries after which the client begins another POST /batch: half of a body's bound."""
+
 request_id_chars_max = 128
 """Longest X-Request-Id; flowkit's own is 32 characters (protocol 3.2)."""
 

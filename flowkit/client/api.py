@@ -8,6 +8,7 @@ Source: protocol 13.1 (the contract), 3.1 (hosts and versions), 13.2.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
@@ -15,7 +16,7 @@ from urllib.parse import parse_qsl, unquote
 
 from flowkit.client import encoding
 from flowkit.client.arguments import plain
-from flowkit.client.calls import NOTHING, Call, Door, Result, wire_params
+from flowkit.client.calls import NOTHING, Call, Door, Result, changes_nothing, sender, wire_params
 from flowkit.client.credentials import Profile, Token, find_profile
 from flowkit.client.drops import Drops
 from flowkit.client.options import Defaults, Options, check_known, defaults, seconds
@@ -104,6 +105,7 @@ class API:
         self._door = Door(self._transport, self.options, encode=self.encode, decode=self.decode)
         self._lock = NativeLock()
         self._socket_door: Door | None = None
+        self._lazies: weakref.WeakSet[LazyCalls] = weakref.WeakSet()
         self.root = Root(self)
         self.flow = Service(self, RESOURCES["flow"])
         self.drop = Drops(self)
@@ -184,8 +186,19 @@ class API:
             is_repeatable=is_repeatable,
             timeout_s=None if timeout is None else seconds(timeout),
         )
-        result = self._door.send(call, self._creds)
+        send = sender.get()
+        if send is None:  # a plain call, not one of a parallel one's
+            if self._lazies and not changes_nothing(call):
+                self._settle()
+            result = self._door.send(call, self._creds)
+        else:
+            result = send(self._door, call, self._creds)
         return _returned(result, wanted, shape)
+
+    def _settle(self) -> None:
+        """Lazy reads that were made before a write are answered before it."""
+        for lazy in list(self._lazies):
+            lazy.settle(self.options.timeout_s)
 
     def request(
         self,
@@ -263,25 +276,30 @@ class API:
             raise UsageError(f"this API has a {name} already")
         setattr(self, name, cls(self))
 
-    def async_(self, pool: Any = None) -> AsyncCalls:
+    def async_(self, pool: Any = None, *, batch: bool = False) -> AsyncCalls:
         """Calls that return at once, each with its green thread; ``results()`` waits for all.
 
         Args:
             pool: a number, or a pool whose size bounds the requests on the wire.
+            batch: send reads that are pending together as one request, as ``lazy`` does.
         """
         from flowkit.client.concurrent import AsyncCalls
 
-        return AsyncCalls(self, pool)
+        return AsyncCalls(self, pool, batch=batch)
 
-    def lazy(self, pool: Any = None) -> LazyCalls:
+    def lazy(self, pool: Any = None, *, batch: bool = True) -> LazyCalls:
         """Calls that return a thunk at once, which waits when it is read.
 
         Args:
             pool: a number, or a pool whose size bounds the requests on the wire.
+            batch: send reads that are pending together as one request; else each by itself.
         """
         from flowkit.client.concurrent import LazyCalls
 
-        return LazyCalls(self, pool)
+        lazy = LazyCalls(self, pool, batch=batch)
+        if batch:
+            self._lazies.add(lazy)
+        return lazy
 
     # --- the end
     # ------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -53,7 +54,13 @@ from flowkit.query.nodes import Filter
 if TYPE_CHECKING:
     from flowkit.client.transport import Transport
 
-__all__ = ["NOTHING", "Call", "Door", "Result", "wire_params"]
+__all__ = ["NOTHING", "Call", "Door", "Result", "Send", "changes_nothing", "sender", "wire_params"]
+
+Send = Callable[["Door", "Call", Token], "Result"]
+
+sender: ContextVar[Send | None] = ContextVar("flowkit_sender", default=None)
+"""What carries the calls that are made here, in place of the door itself: the wave of a parallel
+call (``waves``)."""
 
 NOTHING: Any = object()
 """The body of a request that has none; None would be sent as ``null``."""
@@ -80,6 +87,7 @@ class Call:
         is_bare: the path stands alone, without version and account, and the API's default
             parameters do not go with it (protocol 9.1).
         timeout_s: seconds for all attempts together; None: the API's.
+        is_ours: made by the client itself: the API's default parameters do not go with it.
     """
 
     method: str
@@ -91,6 +99,7 @@ class Call:
     is_repeatable: bool = True
     is_bare: bool = False
     timeout_s: float | None = None
+    is_ours: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +156,7 @@ class Door:
         self._decode = decode
         self._pace = Pace()
         self._replays = False
+        self.has_batch = True
         self._logged: set[str] = set()
 
     @property
@@ -256,15 +266,10 @@ class Door:
             "x-auth-token": creds.token,
         }
         method = call.method
-        params = wire_params(
-            call.params if call.is_bare else {**self._options.params, **call.params}
-        )
+        params = self.params_of(call)
         body = b"" if call.body is NOTHING else self._encode(call.body)
         headers["x-request-id"] = secrets.token_hex(16)
-        segments = tuple(map(_segment, call.segments))
-        if not call.is_bare:
-            segments = (f"v{self._options.version}", creds.account, *segments)
-        request = Request(method, segments, params, headers, body)
+        request = Request(method, self.place_of(call, creds), params, headers, body)
         if call.is_find and self._is_long(request):
             headers["x-http-method-override"] = "GET"
             request = replace(request, method="POST", params={}, body=self._encode(params))
@@ -274,6 +279,22 @@ class Door:
         if request.body:
             headers["content-type"] = "application/json"
         return request
+
+    def params_of(self, call: Call) -> dict[str, str]:
+        """The query parameters of *call* as they stand in its URL."""
+        has_own = call.is_bare or call.is_ours
+        return wire_params(call.params if has_own else {**self._options.params, **call.params})
+
+    def place_of(self, call: Call, creds: Token) -> tuple[str, ...]:
+        """The whole address of *call*.
+
+        Raises:
+            UsageError: a part of it cannot stand in a path.
+        """
+        segments = tuple(map(_segment, call.segments))
+        if call.is_bare:
+            return segments
+        return (f"v{self._options.version}", creds.account, *segments)
 
     def _is_long(self, request: Request) -> bool:
         """Whether the URL passes the bound (3.5)."""
@@ -292,7 +313,7 @@ class Door:
         if 200 <= status < 300 or status >= 400:
             found = self._opened(response)
             if isinstance(found, Answer):
-                self._pass_on(found.messages, creds)
+                self.remark(found.messages, creds)
                 return found
         # What becomes of an error is not known: read it again, without the secret.
         raise self._failure(_without_secret(response, creds))
@@ -321,7 +342,7 @@ class Door:
         error.retry_after_s = _retry_after_s(response.headers.get("retry-after"))
         return error
 
-    def _pass_on(self, messages: Iterable[str], creds: Token) -> None:
+    def remark(self, messages: Iterable[str], creds: Token) -> None:
         """Log what the server remarks (unknown members, for example), each sentence once."""
         for message in map(str, messages):
             known = message in (CREATED, PROCESSED) or message in self._logged
@@ -379,10 +400,11 @@ def _segment(part: Any) -> str:
 def _repeat(call: Call) -> Repeat:
     if not call.is_repeatable:
         return Repeat.NEVER
-    return Repeat.ALWAYS if _is_read(call) else Repeat.IF_REPLAYED
+    return Repeat.ALWAYS if changes_nothing(call) else Repeat.IF_REPLAYED
 
 
-def _is_read(call: Call) -> bool:
+def changes_nothing(call: Call) -> bool:
+    """Whether *call* changes nothing."""
     return call.is_read or call.method in _READS
 
 

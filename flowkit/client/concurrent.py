@@ -21,11 +21,12 @@ from flowkit.client.parallel import (
     calls_of,
     names_of,
     slots_of,
+    start_all,
     start_here,
-    start_in_loop,
     stop_all,
 )
 from flowkit.client.thunk import GreenThunk, Mode
+from flowkit.client.waves import Explained, Phase, Waves, is_reading
 from flowkit.errors import UsageError
 
 __all__ = ["AsyncCalls", "LazyCalls", "Results"]
@@ -102,11 +103,13 @@ class AsyncCalls:
         api: the plain API.
         pool: how many requests may be on the wire at once: a number, or a pool whose ``size`` gives
             it; without one ``limits.requests_in_flight_default``.
+        batch: whether reads that are pending together are sent as one request (``waves``).
     """
 
-    def __init__(self, api: Any, pool: Any = None) -> None:
+    def __init__(self, api: Any, pool: Any = None, *, batch: bool = False) -> None:
         self._api = api
         self._slots = slots_of(pool)
+        self._waves = Waves(self._slots) if batch else None
         self._lock = green.NativeLock()
         self._queued: list[ParallelCall] = []
         self._taken: list[ParallelCall] = []
@@ -124,8 +127,10 @@ class AsyncCalls:
         method: Callable[[], Callable[..., Any]],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        goes_over_api: bool,
     ) -> Any:
-        call = ParallelCall(told, method, args, kwargs, self._slots)
+        waves = self._waves if goes_over_api else None
+        call = ParallelCall(told, method, args, kwargs, self._slots, waves=waves)
         start_here(call)
         with self._lock:
             self._queued.append(call)
@@ -202,16 +207,24 @@ class LazyCalls:
     block stops the calls that have not ended. A block is open once at a time; afterwards
     ``thunk[key]`` waits and answers the plain value.
 
+    Reads that are pending together go out as few requests (``waves``): they begin when somebody
+    waits for one of them, at the next turn of the maker's event loop, or before the next write,
+    whichever is first. A read never moves across a write: a write goes out when all reads made
+    before it are answered, and reads made after it wait for its answer.
+
     Args:
         api: the plain API.
         pool: as for ``AsyncCalls``.
-
+        batch: False: every call begins at once and is a request of its own, in no order.
     """
 
-    def __init__(self, api: Any, pool: Any = None) -> None:
+    def __init__(self, api: Any, pool: Any = None, *, batch: bool = True) -> None:
         self._api = api
         self._mode = Mode()
         self._slots = slots_of(pool)
+        self._waves = Waves(self._slots) if batch else None
+        self._due: list[ParallelCall] = []
+        self._phase = Phase(False, None)
         self._lock = green.NativeLock()
         self._block: list[ParallelCall] | None = None
         # In a patched process no thread blocks its hub: there calls stay in the caller's.
@@ -229,13 +242,58 @@ class LazyCalls:
         method: Callable[[], Callable[..., Any]],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        goes_over_api: bool,
     ) -> GreenThunk:
-        call = ParallelCall(told, method, args, kwargs, self._slots)
+        waves = self._waves if goes_over_api else None
+        call = ParallelCall(told, method, args, kwargs, self._slots, waves=waves)
+        call.cell = green.Cell()
         call.mode = self._mode
-        (start_in_loop if self._in_loop else start_here)(call)
         if self._block is not None:
             self._block.append(call)
+        if self._waves is None:
+            start_all([call], in_loop=self._in_loop)
+        else:
+            self._add(call, writes=not is_reading(told, args))
         return GreenThunk(call)
+
+    def _add(self, call: ParallelCall, *, writes: bool) -> None:
+        """Let *call* wait for others, behind what was made before it."""
+        with self._lock:
+            if self._phase.writes is not writes:
+                self._phase.end()
+                self._phase = Phase(writes, self._phase.over)
+            self._phase.add(call)
+            call.begin = self._begin
+            self._due.append(call)
+            is_first = len(self._due) == 1
+        if writes:
+            self._begin()
+        elif is_first and green.has_hub():
+            green.spawn(self._begin)  # at the next turn of the loop
+
+    def _begin(self) -> None:
+        """Begin everything that waits for others, in one step."""
+        with self._lock:
+            due, self._due = self._due, []
+            for call in due:
+                call.begin = None
+        if due:
+            start_all(due, in_loop=self._in_loop)
+
+    def settle(self, timeout_s: float) -> None:
+        """Wait until every read that was made so far has ended, at most *timeout_s* seconds."""
+        with self._lock:
+            phase = self._phase
+            if phase.writes:
+                return
+            phase.end()
+            self._phase = Phase(False, phase.over)
+        self._begin()
+        phase.over.wait(timeout_s)
+
+    def explain(self) -> Explained:
+        """What was asked and sent so far, wave by wave; as text a small picture."""
+        return Explained(list(self._waves.log) if self._waves is not None else [])
 
     def __enter__(self) -> Self:
         with self._lock:

@@ -22,14 +22,18 @@ import inspect
 import math
 import operator
 import weakref
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from flowkit import green, limits
 from flowkit.client.arguments import is_thunk, kept, origin, plain
+from flowkit.client.calls import Door, sender
 from flowkit.client.faults import fresh
 from flowkit.client.thunk import UNKNOWN, Mode
 from flowkit.errors import Cancelled, UsageError
+
+if TYPE_CHECKING:
+    from flowkit.client.waves import Waves
 
 __all__ = [
     "ParallelCall",
@@ -38,7 +42,7 @@ __all__ = [
     "names_of",
     "slots_of",
     "start_here",
-    "start_in_loop",
+    "start_all",
     "stop_all",
 ]
 
@@ -53,9 +57,12 @@ class ParallelCall:
         method: gives the plain method; called in the green thread.
         args, kwargs: its arguments, kept.
         slots: the bound; None for none.
+        waves: what carries its requests; None: the door, each by itself.
 
     Attributes:
         cell: its outcome. Set when it is begun.
+        after: when it may go to the wire; None: at once.
+        begin: begins it and all that wait with it; None once that was called.
         task: its green thread, once it has one.
         where: ``file:line`` of the call.
         known, mode: see ``thunk.Source``; the mode is given by lazy calls.
@@ -66,6 +73,9 @@ class ParallelCall:
         "_kwargs",
         "_method",
         "_slots",
+        "_waves",
+        "after",
+        "begin",
         "cell",
         "known",
         "mode",
@@ -81,6 +91,8 @@ class ParallelCall:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         slots: green.Slots | None,
+        *,
+        waves: Waves | None = None,
     ) -> None:
         self.told = told
         self.where = origin()
@@ -92,6 +104,9 @@ class ParallelCall:
         self._args = kept(args)
         self._kwargs = kept(kwargs)
         self._slots = slots
+        self._waves = waves
+        self.after: green.Cell[None] | None = None
+        self.begin: Callable[[], object] | None = None
 
     def answer(self) -> Any:
         """Make the call; runs once, in a green thread. The outcome is in ``cell`` too."""
@@ -110,8 +125,12 @@ class ParallelCall:
 
     def _made(self) -> Any:
         args, kwargs = plain(self._args), plain(self._kwargs)
+        if self.after is not None:
+            self.after.wait()
+        # Of this greenlet alone. Without waves it still says: this is no plain call of the user.
+        sender.set(self._waves.sending(self.told) if self._waves else Door.send)
         method = self._method()
-        if self._slots is None:
+        if self._slots is None or self._waves is not None:
             return method(*args, **kwargs)
         with self._slots:
             return method(*args, **kwargs)
@@ -125,15 +144,24 @@ class ParallelCall:
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until it has ended, at most *timeout_s* seconds; whether it has."""
+        self.hurry()
         return self.cell.wait(timeout_s)
+
+    def hurry(self) -> None:
+        """Somebody asks for the answer: what has not begun begins."""
+        begin = self.begin
+        if begin is not None:
+            begin()
 
     def error(self) -> BaseException | None:
         """Wait, then a fresh copy of its error, or None."""
+        self.hurry()
         error, _ = self.cell.outcome()
         return None if error is None else fresh(error, self.told, self.where)
 
     def value(self) -> Any:
         """Wait, then its value; a failed call raises a fresh copy of its error."""
+        self.hurry()
         error, value = self.cell.outcome()
         if error is not None:
             raise fresh(error, self.told, self.where)
@@ -151,15 +179,18 @@ loop = green.SharedLoop("flowkit-lazy")
 """The thread of all lazy calls of the process."""
 
 
-def start_in_loop(call: ParallelCall) -> None:
-    """Begin *call* in the library's own thread."""
-
-    def begin() -> None:
-        if not call.is_ready:  # it may have been stopped meanwhile
+def _begin(calls: Sequence[ParallelCall]) -> None:
+    for call in calls:
+        if not call.cell.is_ready:  # it may have been stopped meanwhile
             call.task = green.spawn(call.answer)
 
-    call.cell = green.Cell()
-    loop.get().post(begin)
+
+def start_all(calls: Sequence[ParallelCall], *, in_loop: bool) -> None:
+    """Begin *calls* in one step, in the library's own thread or in that of the caller."""
+    if in_loop:
+        loop.get().post(_begin, calls)
+    else:
+        _begin(calls)
 
 
 def start_here(call: ParallelCall) -> None:
@@ -229,14 +260,16 @@ def slots_of(pool: Any) -> green.Slots | None:
 
 # The services
 
-Make = Callable[[str, Callable[[], Method], tuple[Any, ...], dict[str, Any]], Any]
+Make = Callable[[str, Callable[[], Method], tuple[Any, ...], dict[str, Any], bool], Any]
+"""Makes a call: what it is in words, its method, its arguments, and whether all its requests go
+through ``api.call``, so that they can be carried together with those of others."""
 
 
 class ServiceCalls:
     """A service whose verbs are made as parallel calls.
 
     Args:
-        make: makes a call: ``make(told, method, args, kwargs)``.
+        make: makes a call.
         name: of the service, for errors.
         service: the plain service.
         arguments: those of ``api.drop(flow)``, if the flow is not known yet; then *service* is
@@ -272,7 +305,8 @@ class ServiceCalls:
                     f"{told} cannot run in parallel: it asks again and again, it has no one answer",
                     hint=f"use api.{told}(…) itself, or find(…, limit=…) here",
                 )
-            return self._make(told, lambda: self._verb(verb), args, kwargs)
+            goes_over_api = getattr(self._service, "_api", None) is not None
+            return self._make(told, lambda: self._verb(verb), args, kwargs, goes_over_api)
 
         ask.__name__ = verb
         ask.__doc__ = method.__doc__
@@ -310,7 +344,8 @@ def calls_of(api: Any, name: str, make: Make) -> Any:
         raise AttributeError(name)
     found = getattr(api, name)
     if name == "request":
-        return lambda *args, **kwargs: make(name, lambda: found, args, kwargs)
+        is_ours = hasattr(api, "call")
+        return lambda *args, **kwargs: make(name, lambda: found, args, kwargs, is_ours)
     if hasattr(type(api), name):  # services are the API's own, methods and options its class's
         raise AttributeError(f"{name} is no service: use api.{name} itself")
     return ServiceCalls(make, name, found)

@@ -54,6 +54,9 @@ class Source(Protocol):
     def is_ready(self) -> bool:
         """Whether there is an outcome; never waits."""
 
+    def hurry(self) -> None:
+        """Somebody asks for the outcome: what waits for others to be asked for, too, begins."""
+
     def wait(self, timeout_s: float | None) -> bool:
         """Wait at most *timeout_s* seconds (None: for ever); whether there is an outcome."""
 
@@ -98,6 +101,7 @@ class GreenThunk:
     @property
     def is_ready(self) -> bool:
         """Whether reading would not wait, because the answer is there or the call has failed."""
+        self._flowkit_source.hurry()
         return self._flowkit_source.is_ready
 
     def __repr__(self) -> str:
@@ -326,9 +330,16 @@ class _LookUp:
     @property
     def is_ready(self) -> bool:
         holder = self.holder
-        if is_thunk(self.key) and not self.key.is_ready:
+        if is_thunk(self.key) and not self.key._flowkit_source.is_ready:
             return False
         return holder is None or holder.is_ready
+
+    def hurry(self) -> None:
+        holder = self.holder
+        if is_thunk(self.key):
+            self.key._flowkit_source.hurry()
+        if holder is not None:
+            holder.hurry()
 
     def wait(self, timeout_s: float | None) -> bool:
         holder = self.holder

@@ -25,6 +25,7 @@ from flowkit.green.native import (
     patched,
     sleep,
     start_thread,
+    thread_id,
 )
 from flowkit.green.slots import Deadline, Slots
 from flowkit.green.tasks import Task, in_thread, spawn, within
@@ -49,5 +50,6 @@ __all__ = [
     "sockets",
     "spawn",
     "start_thread",
+    "thread_id",
     "within",
 ]

@@ -785,7 +785,7 @@ def test_lazy_calls_go_through_the_same_verbs():
 def test_a_plain_call_takes_thunks():
     """As an id, in a model, as a filter's value and among parameters; a ``P`` may hold one."""
     api, recorder = recorded(answer(FLOW), answer(3), answer({"id": FLOW}))
-    lazy = api.lazy()
+    lazy = api.lazy(batch=False)
     name, number = lazy.request("GET", "name"), lazy.request("GET", "number")
     assert (name, number) == (FLOW, 3)
 

@@ -1,0 +1,345 @@
+"""Waves: reads of parallel calls that are pending together and sent as one.
+
+A read of a lazy call does not go to the wire by itself: it is put into the wave of its event loop,
+and waits. The wave closes at the next turn of the loop, when every call that could run has run; so
+it costs no timer. What it is sent as: ``batching``.
+
+Source: protocol 3.5 (MGET, batch).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+from flowkit import green, limits
+from flowkit.client.batching import (
+    Ask,
+    Batch,
+    Entry,
+    batches,
+    can_be_combined,
+    entries_of,
+)
+from flowkit.client.calls import Call, Door, Result, Send
+from flowkit.client.credentials import Token
+from flowkit.errors import Cancelled, FlowKitError, PlatformError, TransportError
+from flowkit.protocol.envelope import Answer, Request
+
+__all__ = ["Explained", "Phase", "Sent", "Wave", "Waves", "is_reading"]
+
+
+@dataclass(slots=True)
+class Sent:
+    """One request that went out.
+
+    Attributes:
+        request: method and address below the account.
+        reads: how many calls it answered.
+        took_s: seconds until its answer.
+    """
+
+    request: str
+    reads: int
+    took_s: float = 0.0
+
+
+@dataclass(slots=True)
+class Wave:
+    """What was pending together.
+
+    Attributes:
+        asked: how many calls of which kind, by their names in words.
+        sent: what went out for them.
+    """
+
+    asked: Counter[str]
+    sent: list[Sent] = field(default_factory=list)
+
+
+class Explained:
+    """The waves of an ``api.lazy()``: a list of them, and as text a picture.
+
+    Attributes:
+        waves: in the order in which they closed.
+    """
+
+    def __init__(self, waves: list[Wave]) -> None:
+        self.waves = waves
+
+    @property
+    def requests(self) -> int:
+        """How many requests went out."""
+        return sum(len(wave.sent) for wave in self.waves)
+
+    def __repr__(self) -> str:
+        if not self.waves:
+            return "nothing was sent in waves yet"
+        rows = [_row(number, wave) for number, wave in enumerate(_joined(self.waves), 1)]
+        width = max(len(asked) for asked, _ in rows)
+        lines = [f"{asked:<{width}}  ->  {sent}" for asked, sent in rows]
+        return "\n   |\n".join(lines)
+
+
+def _joined(waves: list[Wave]) -> list[Wave]:
+    """The rows of the picture: calls of one kind that went out by themselves, in a row, are one."""
+    rows: list[Wave] = []
+    for wave in waves:
+        if rows and len(wave.sent) == 1 == sum(wave.asked.values()) and _alike(rows[-1], wave):
+            rows[-1] = Wave(rows[-1].asked + wave.asked, rows[-1].sent + wave.sent)
+        else:
+            rows.append(wave)
+    return rows
+
+
+def _alike(row: Wave, wave: Wave) -> bool:
+    is_single = len(row.sent) == sum(row.asked.values())
+    return is_single and row.asked.keys() == wave.asked.keys()
+
+
+def _row(number: int, wave: Wave) -> tuple[str, str]:
+    asked = ", ".join(f"{count:,} {told}" for told, count in wave.asked.items())
+    kinds: Counter[str] = Counter(sent.request for sent in wave.sent)
+    if len(kinds) > _KINDS_MAX:
+        kinds = Counter(f"{sent.request.rpartition('/')[0]}/…" for sent in wave.sent)
+    sent = ", ".join(request if n == 1 else f"{n:,} x {request}" for request, n in kinds.items())
+    took_ms = max((sent.took_s for sent in wave.sent), default=0.0) * 1e3
+    return f"{number:>2}  {asked}", f"{sent}  {took_ms:.1f} ms"
+
+
+_KINDS_MAX = 3
+
+
+class Phase:
+    """Calls of one kind, reads or writes, that were made with none of the other kind between them.
+
+    Args:
+        writes: which kind.
+        after: when the phase before is over; None: there is none.
+
+    Attributes:
+        over: set when it has ended and all its calls have, and all phases before it.
+    """
+
+    __slots__ = ("_after", "_left", "_lock", "over", "writes")
+
+    def __init__(self, writes: bool, after: green.Cell[None] | None) -> None:
+        self.writes = writes
+        self.over: green.Cell[None] = green.Cell()
+        self._after = after
+        self._left = 1  # one for the phase itself, until ``end``
+        self._lock = green.NativeLock()
+        if after is not None:  # a call may fail before its turn has come
+            self._left += 1
+            after.on_ready(self._one_less)
+
+    def add(self, call: Any) -> None:
+        """One more call."""
+        call.after = self._after
+        with self._lock:
+            self._left += 1
+        call.cell.on_ready(self._one_less)
+
+    def end(self) -> None:
+        """No other call comes."""
+        self._one_less(None)
+
+    def _one_less(self, _: object) -> None:
+        with self._lock:
+            self._left -= 1
+            is_over = not self._left
+        if is_over:
+            self.over.set(None)
+
+
+_READING = frozenset({"read", "read_or_else", "read_many", "find", "find_many", "find_in"})
+_READING_TOO = frozenset({"drop.aggregate", "track.simulate", "track.backtest", "root.get"})
+
+
+def is_reading(told: str, args: tuple[Any, ...]) -> bool:
+    """Whether a call, by its name in words, changes nothing; one that is not known may."""
+    service, _, verb = told.partition(".")
+    if told == "request":
+        return bool(args) and isinstance(args[0], str) and args[0].upper() in ("GET", "MGET")
+    return verb in _READING or told in _READING_TOO or service == "statistics"
+
+
+class _Waiting:
+    """A call that waits for its wave."""
+
+    __slots__ = ("ask", "cell", "is_given_up")
+
+    def __init__(self, ask: Ask) -> None:
+        self.ask = ask
+        self.cell: green.Cell[Result] = green.Cell()
+        self.is_given_up = False
+
+
+class _Pending:
+    """A wave that is being filled, of one credential and one time."""
+
+    def __init__(self, door: Door, creds: Token, timeout_s: float | None) -> None:
+        self.door = door
+        self.creds = creds
+        self.timeout_s = timeout_s
+        self.waiting: list[_Waiting] = []
+        self.tasks: list[Any] = []
+        self.wave = Wave(Counter())
+
+    def stop_if_unwanted(self) -> None:
+        """If nobody waits any more, let go of the wire."""
+        if all(one.is_given_up for one in self.waiting):
+            for task in self.tasks:
+                task.kill(block=False)
+
+
+class Waves:
+    """The waves of one ``api.lazy()`` or ``api.async_()``.
+
+    Args:
+        slots: the bound on requests on the wire; None for none.
+
+    Attributes:
+        log: the waves so far, the newest ``limits.waves_kept_max`` of them.
+    """
+
+    def __init__(self, slots: green.Slots | None) -> None:
+        self._slots: Any = nullcontext() if slots is None else slots
+        self._lock = green.NativeLock()
+        self._filling: dict[Any, _Pending] = {}
+        self.log: list[Wave] = []
+
+    def sending(self, told: str) -> Send:
+        """What carries the requests of one call, which is *told* in words."""
+        return partial(self._send, told)
+
+    def _send(self, told: str, door: Door, call: Call, creds: Token) -> Result:
+        if not can_be_combined(call):
+            return self._send_alone(told, door, call, creds)
+        place = door.place_of(call, creds)
+        waiting = _Waiting(Ask(call, door.params_of(call), told, place))
+        pending = self._join(waiting, door, creds)
+        try:
+            return waiting.cell.get()
+        except BaseException:
+            waiting.is_given_up = True
+            pending.stop_if_unwanted()
+            raise
+
+    def _send_alone(self, told: str, door: Door, call: Call, creds: Token) -> Result:
+        wave = Wave(Counter({told: 1}))
+        self._note(wave)
+        with self._slots:
+            return _timed(wave, call, 1, partial(door.send, call, creds))
+
+    def _join(self, waiting: _Waiting, door: Door, creds: Token) -> _Pending:
+        timeout_s = waiting.ask.call.timeout_s
+        # Its own loop closes a wave: another thread's may be blocked.
+        key = (green.thread_id(), id(door), creds, timeout_s)
+        with self._lock:
+            pending = self._filling.get(key)
+            if pending is None:
+                pending = self._filling[key] = _Pending(door, creds, timeout_s)
+                # A greenlet begins at the next turn of the loop, after all that are ready now.
+                pending.tasks.append(green.spawn(self._close, key))
+            pending.waiting.append(waiting)
+        return pending
+
+    def _note(self, wave: Wave) -> None:
+        with self._lock:
+            self.log.append(wave)
+            del self.log[: -limits.waves_kept_max]
+
+    # One wave
+
+    def _close(self, key: Any) -> None:
+        """Send what came together, and give everybody the answer."""
+        with self._lock:
+            pending = self._filling.pop(key)
+        waiting = [one for one in pending.waiting if not one.is_given_up]
+        pending.wave.asked.update(one.ask.told for one in waiting)
+        self._note(pending.wave)
+        cells = {id(one.ask): one.cell for one in waiting}
+        try:
+            self._send_all(pending, entries_of([one.ask for one in waiting]), cells)
+        finally:
+            for cell in cells.values():  # whoever has no answer yet gets none
+                cell.fail(Cancelled("the request was stopped before its answer came"))
+
+    def _send_all(self, pending: _Pending, entries: list[Entry], cells: _Cells) -> None:
+        requests = list(batches(entries, together=pending.door.has_batch))
+        if len(requests) == 1:
+            self._exchange(pending, requests[0], cells)
+            return
+        tasks = [green.spawn(self._exchange, pending, one, cells) for one in requests]
+        pending.tasks += tasks
+        for task in tasks:
+            task.cell.wait()
+
+    def _exchange(self, pending: _Pending, batch: Batch, cells: _Cells) -> None:
+        """One request, its answers, and what has to be asked for again."""
+        door, creds, call = pending.door, pending.creds, batch.call(pending.timeout_s)
+        result = None
+        try:
+            with self._slots:
+                result = _timed(pending.wave, call, batch.size, partial(door.send, call, creds))
+            again = batch.settle(Answer(result.status, result.body, result.head))
+        except PlatformError as error:
+            if batch.is_joined and error.status in (404, 405):
+                door.has_batch = False
+                self._send_all(pending, batch.entries, cells)
+                return
+            again = batch.settle(error)
+        except FlowKitError as error:  # each of the calls gets it
+            for ask in batch.asks():
+                cells[id(ask)].fail(_of(ask, error))
+            return
+        for ask in batch.asks():
+            _settle(ask, cells[id(ask)], result, pending)
+        if again:
+            self._send_all(pending, again, cells)
+
+
+_Cells = dict[int, "green.Cell[Result]"]
+
+
+def _settle(ask: Ask, cell: green.Cell[Result], result: Result | None, pending: _Pending) -> None:
+    """Give a call what its ask came to, if it came to something."""
+    outcome = ask.outcome
+    if outcome is None:
+        return
+    if isinstance(outcome, Exception):
+        cell.fail(_of(ask, outcome, result))
+        return
+    assert result is not None
+    pending.door.remark(outcome.messages, pending.creds)
+    cell.set(replace(result, body=outcome.body, status=outcome.status, head=outcome.head))
+
+
+def _of(ask: Ask, error: Exception, result: Result | None = None) -> Exception:
+    """*error* as that of one call: it names the request that the call stands for."""
+    own = copy.copy(error)
+    if isinstance(own, TransportError | PlatformError):
+        own.method = ask.call.method
+        own.path = Request(ask.call.method, ask.place).path
+        if result is not None:
+            own.attempts = result.attempts
+    if isinstance(own, PlatformError) and result is not None:
+        own.request_id = result.request_id
+    return own
+
+
+def _timed(wave: Wave, call: Call, reads: int, send: Callable[[], Result]) -> Result:
+    """Send and note how long it took."""
+    sent = Sent(f"{call.method} /{'/'.join(call.segments)}", reads)
+    wave.sent.append(sent)
+    began = green.monotonic()
+    try:
+        return send()
+    finally:
+        sent.took_s = green.monotonic() - began

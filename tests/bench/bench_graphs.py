@@ -18,7 +18,7 @@ from flowkit.demo.server import demo_server
 
 ITEMS = 1_000
 FEW = 20
-ROUNDS = 1
+ROUNDS = 3
 ROUND_TRIPS_MS = (0, 5, 50)
 WAYS = (
     "lazy()",

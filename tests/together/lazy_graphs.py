@@ -53,8 +53,9 @@ def graph(seed: int) -> list[Step]:
     steps: list[Step] = []
     for _ in range(chance.randint(2, STEPS_MAX)):
         step = _step(chance, steps)
-        # Writes without a read between them run side by side, in no order.
-        if step.verb in WRITES and steps and steps[-1].verb in WRITES:
+        # Writes without a read between them run side by side, in no order; and a read whose
+        # arguments fail may not even have been made.
+        if step.verb in WRITES and any(one.verb in WRITES for one in steps):
             steps.append(Step("read", ("flow", 0), None, {}))
         steps.append(step)
     return steps
@@ -138,7 +139,7 @@ def _looked_up(world: World, reference: Any, made: list[Any]) -> Any:
     if kind == "odd":
         return what
     found = made[what]
-    if isinstance(found, Exception):
+    if issubclass(type(found), Exception):  # of a thunk, isinstance would read the value
         raise found
     if what in world.pairs:  # the answer and its references
         found = found[0]

@@ -27,6 +27,8 @@ __all__ = ["Ask", "Batch", "Entry", "Outcome", "batches", "can_be_combined", "en
 
 Outcome = Answer | PlatformError
 
+_OF_ONE_ENTRY = (400, 413)
+
 _OWN_HEADS = frozenset({"refs", "positions", "explain"})
 """Parameters whose answer stands in the head: that of an MGET is not that of one read."""
 
@@ -89,7 +91,7 @@ class Entry:
 
     @property
     def is_combined(self) -> bool:
-        """Whether asks of several kinds are answered by parts of one answer."""
+        """Whether its answer has a part for each of several different asks."""
         return "" not in self.asks
 
     def wire(self) -> dict[str, Any]:
@@ -112,12 +114,16 @@ class Entry:
                 ask.outcome = outcome if number == 0 else _copied(outcome)
             return []
         if isinstance(outcome, PlatformError):
-            if outcome.status in (400, 413):  # perhaps for one of them only: each is told its own
+            if (
+                outcome.status in _OF_ONE_ENTRY
+            ):  # perhaps for one of them only: each is told its own
                 return [_single(asks) for asks in self.asks.values()]
             for asks in self.asks.values():
                 for ask in asks:
-                    ask.outcome = copy.copy(outcome)
+                    ask.outcome = outcome
             return []
+        if not isinstance(outcome.body, Mapping):
+            raise ProtocolError(f"the answer to MGET {self.path} is not a map by id")
         head = {**outcome.head, "references": {}}
         for name, asks in self.asks.items():
             for number, ask in enumerate(asks):
@@ -213,7 +219,7 @@ class Batch:
 
     def call(self, timeout_s: float | None) -> Call:
         """The request."""
-        if len(self.entries) > 1:
+        if self.is_joined:
             body = [entry.wire() for entry in self.entries]
             return Call(
                 "POST", ("batch",), {}, body, is_read=True, timeout_s=timeout_s, is_ours=True
@@ -242,10 +248,21 @@ class Batch:
         return sum(1 for _ in self.asks())
 
     def settle(self, outcome: Outcome) -> list[Entry]:
-        """Give every ask its answer, or say what must be asked for again."""
-        if len(self.entries) == 1:
+        """Give every ask its answer.
+
+        Returns:
+            what must be asked for again.
+
+        Raises:
+            ProtocolError: the answer is not what was asked for.
+        """
+        if not self.is_joined:
             return self.entries[0].settle(outcome)
         if isinstance(outcome, PlatformError):
+            if outcome.status in _OF_THE_BATCH:
+                for entry in self.entries:
+                    entry.is_alone = True
+                return self.entries
             for ask in self.asks():
                 ask.outcome = outcome
             return []
@@ -262,11 +279,18 @@ class Batch:
         return again
 
 
+_OF_THE_BATCH = (400, 404, 405, 413)
+"""What a server says to a ``POST /batch`` that it does not know, or finds too large: what is wrong
+with an entry would stand in the envelope of that entry."""
+
+
 def _opened(envelope: Any) -> Outcome:
     try:
         return read_envelope(int(envelope["head"]["status"]), envelope)
     except PlatformError as error:
         return error
+    except (ValueError, TypeError, LookupError) as error:
+        raise ProtocolError("an entry of the answer to POST /batch is not an envelope") from error
 
 
 def _is_too_large(outcome: Outcome) -> bool:

@@ -291,9 +291,7 @@ class Waves:
             again = batch.settle(Answer(result.status, result.body, result.head))
         except PlatformError as error:
             if batch.is_joined and error.status in (404, 405):
-                door.has_batch = False
-                self._send_all(pending, batch.entries, cells)
-                return
+                door.has_batch = False  # the server is one that has none: do not try again
             again = batch.settle(error)
         except FlowKitError as error:  # each of the calls gets it
             for ask in batch.asks():

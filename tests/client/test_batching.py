@@ -168,3 +168,24 @@ def test_an_answer_that_is_no_batch_is_an_error_of_the_protocol():
     for body in ([], {}, [success([])]):
         with pytest.raises(ProtocolError):
             batch.settle(Answer(200, body, OK))
+
+
+@pytest.mark.parametrize("status", [400, 404, 405, 413])
+def test_a_batch_that_is_refused_as_a_whole_is_asked_for_one_by_one(status):
+    """The server knows no batches, or takes smaller ones: the plain calls would have succeeded."""
+    asks = [read("flow", filter="n > 1"), read("flow", F1), read("flow", F2)]
+    (batch,) = batches(entries_of(asks))
+    again = batch.settle(BadRequest("no", status=status))
+
+    assert [each.call(None).method for each in batches(again)] == ["GET", "MGET"]
+    assert [ask.outcome for ask in asks] == [None] * 3
+
+
+def test_answers_of_another_shape_are_errors_of_the_protocol():
+    """An MGET without a map, an entry without an envelope."""
+    (mget,) = batches(entries_of([read("flow", F1), read("flow", F2)]))
+    (batch,) = batches(entries_of([read("flow", filter="a"), read("flow", filter="b")]))
+
+    for each, body in ((mget, None), (mget, []), (batch, [None, {}]), (batch, [{"head": 1}, 2])):
+        with pytest.raises(ProtocolError):
+            each.settle(Answer(200, body, OK))

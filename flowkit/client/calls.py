@@ -140,6 +140,9 @@ class Door:
 
     May be used by any number of threads and greenlets: what it remembers (that the server replays,
     until when it wants no calls, which messages were logged) only ever grows.
+
+    Attributes:
+        has_batch: whether the server has ``POST /batch``, as far as is known.
     """
 
     def __init__(

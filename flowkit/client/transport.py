@@ -97,7 +97,7 @@ class HttpTransport:
         self._verify = _certificates(verify) if self._tls_wanted else verify
         self._connect_timeout_s = connect_timeout_s
         self._fixed = _fixed_headers(parts, self.base_url)
-        self._sent: dict[str, str] = {}  # headers that were found good
+        self._known_good: dict[str, str] = {}  # headers that were looked at
         self._proxies = _proxies(self.base_url)
         self._always_full = session is not None or bool(self._proxies) or eventlet_patched()
         self._session = session
@@ -210,7 +210,7 @@ class HttpTransport:
             if part in ("", ".", ".."):
                 raise UsageError(f"{part!r} cannot be a part of a path: {request.path}")
         for name, value in request.headers.items():
-            if self._sent.get(name) == value:
+            if self._known_good.get(name) == value:
                 continue  # most are the same in every request
             if not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
                 raise UsageError(f"{name!r} is not the name of a header")
@@ -219,8 +219,8 @@ class HttpTransport:
                     f"the header {name} holds characters that cannot be sent",
                     hint="printable ASCII only; its value is not shown here, it may be a secret",
                 )
-            if len(self._sent) < _SENT_MAX or name in self._sent:
-                self._sent[name] = value
+            if len(self._known_good) < _KNOWN_GOOD_MAX or name in self._known_good:
+                self._known_good[name] = value
         return {**self._fixed, **request.headers}
 
     def _message(self, request: Request, headers: Mapping[str, str]) -> bytes:
@@ -327,7 +327,7 @@ class HttpTransport:
                     adapter.forget()
 
 
-_SENT_MAX = 20
+_KNOWN_GOOD_MAX = 20
 
 _transports: weakref.WeakSet[HttpTransport] = weakref.WeakSet()
 

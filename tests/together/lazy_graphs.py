@@ -121,15 +121,15 @@ class World:
         self.place = place
 
 
-def run(world: World, steps: list[Step], calls: Any, settle: Callable[[Any], Any]) -> list[Any]:
-    """What every step came to, in comparable form."""
+def outcomes(world: World, steps: list[Step], calls: Any) -> list[Any]:
+    """What making every step answers: values or thunks, and the errors of those that were not made."""
     made: list[Any] = []
     for step in steps:
         try:
             made.append(_call(world, step, calls, made))
         except Exception as error:  # noqa: BLE001 - that is its outcome
             made.append(error)
-    return [_shown(world, at, settle, one) for at, one in enumerate(made)]
+    return made
 
 
 def _looked_up(world: World, reference: Any, made: list[Any]) -> Any:
@@ -205,19 +205,16 @@ def _unwrapped(thunk: Any) -> Any:
 def difference(api: API, seed: int, options: dict[str, Any] | None = None) -> str | None:
     """What is different between the two runs of one graph; None if nothing is."""
     steps = graph(seed)
-    expected = run(World(api, f"e{seed}", steps), steps, api, lambda value: value)
-    lazily = World(api, f"l{seed}", steps)
+    eagerly, lazily = World(api, f"e{seed}", steps), World(api, f"l{seed}", steps)
+    plain = outcomes(eagerly, steps, api)
+    lazy = api.lazy(**options or {})
     if seed % 2:
-        got = run(lazily, steps, api.lazy(**options or {}), _unwrapped)
+        thunks = outcomes(lazily, steps, lazy)
     else:
-        with api.lazy(**options or {}) as graph_:
-            made: list[Any] = []
-            for step in steps:
-                try:
-                    made.append(_call(lazily, step, graph_, made))
-                except Exception as error:  # noqa: BLE001 - that is its outcome
-                    made.append(error)
-        got = [_shown(lazily, at, _unwrapped, one) for at, one in enumerate(made)]
+        with lazy:
+            thunks = outcomes(lazily, steps, lazy)
+    expected = [_shown(eagerly, at, lambda value: value, one) for at, one in enumerate(plain)]
+    got = [_shown(lazily, at, _unwrapped, one) for at, one in enumerate(thunks)]
     for at, (left, right) in enumerate(zip(expected, got, strict=True)):
         if left != right:
             return f"seed {seed}, step {at}, {steps[at]}:\n  eager {left}\n  lazy  {right}"

@@ -131,8 +131,7 @@ class Connection:
 
     def hang_up(self, code: int) -> None:
         """Say that it ends here. The reader then finds the other end's answer, or its end."""
-        with suppress(Exception):  # it is over, which is what was wanted
-            self.send(self.frames.close(code))
+        self.send(self.frames.close(code))
 
     def cut(self) -> None:
         """End the traffic: the reader finds that it is over."""

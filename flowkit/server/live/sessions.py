@@ -420,13 +420,13 @@ class LiveSession:
                 if reader.is_over or reader.is_attached:
                     self._behind.popleft()
                     continue
-                failures = failures + 1 if self._fed(reader, failures) is None else 0
+                failures = 0 if self._fed(reader, failures) else failures + 1
                 self._behind.rotate(-1)
         finally:
             self._is_feeding = False
 
-    def _fed(self, reader: Reader, failures: int) -> bool | None:
-        """One page; None if the store was too busy for it."""
+    def _fed(self, reader: Reader, failures: int) -> bool:
+        """One page; False if the store was too busy for it, and it is worth another try."""
         try:
             self._next_page(reader)
         except Forbidden as error:
@@ -434,7 +434,7 @@ class LiveSession:
         except PlatformError as error:
             if error.status == 503 and failures < _RETRIES_MAX and not reader.is_over:
                 sleep(0.1 * 2**failures)
-                return None
+                return False
             reader.end("fault", error.status, *error.errors)
         except Exception:  # noqa: BLE001 - one reader ends, its session goes on
             reader.fail()

@@ -10,6 +10,7 @@ import pytest
 from own_process import run_process
 
 from flowkit import API, mem
+from flowkit.client.services import Service
 from flowkit.embedded import embedded
 from flowkit.errors import BadRequest, NotFound
 from flowkit.testing import Platform
@@ -105,6 +106,31 @@ def test_reads_that_are_pending_together_are_one_request(world):
     assert transport.sent == ["MGET /flow"]
     found[0]["path"] = "changed"
     assert found[-1]["path"] == "/nora/f0"
+
+
+def test_an_added_service_takes_part(world):
+    """One of the documented class does; anything else that is added goes by itself."""
+    api, transport, flows = world
+
+    class Weather(Service):
+        route = "flow"
+
+    class Odd:
+        def __init__(self, api):
+            self.ask = api.request
+
+        def read(self, one):
+            """By itself."""
+            return self.ask("GET", f"/flow/{one}")
+
+    api.add_service("weather", Weather)
+    api.add_service("odd", Odd)
+    lazy = api.lazy()
+    assert [one["id"] for one in [lazy.weather.read(one) for one in flows]] == flows
+    assert transport.sent == ["MGET /flow"]
+    transport.sent.clear()
+    assert [one["id"] for one in [lazy.odd.read(one) for one in flows[:2]]] == flows[:2]
+    assert sorted(transport.sent) == sorted(f"GET /flow/{one}" for one in flows[:2])
 
 
 def test_asking_whether_it_is_ready_makes_it_begin(world):

@@ -122,7 +122,7 @@ class World:
 
 
 def outcomes(world: World, steps: list[Step], calls: Any) -> list[Any]:
-    """What making every step answers: values or thunks, and the errors of those that were not made."""
+    """What making each step answers: a value or a thunk, or the error by which it was not made."""
     made: list[Any] = []
     for step in steps:
         try:

@@ -15,7 +15,7 @@ import copy
 import os
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from flowkit.query.nodes import Filter
@@ -24,6 +24,7 @@ __all__ = ["is_thunk", "kept", "origin", "plain"]
 
 _PACKAGE = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
 _DEMO = os.path.join(_PACKAGE, "demo", "")
+_ATOMS = frozenset({str, int, float, bool, type(None)})
 
 
 def is_thunk(value: object) -> bool:
@@ -50,24 +51,34 @@ def plain(value: Any) -> Any:
     Looks into dicts, lists, tuples, sets, slices, filters and whatever has ``__flowkit_map__`` (a
     model). The same object comes back if nothing had to be replaced.
     """
-    return _plain(value, frozenset())
+    return value if type(value) in _ATOMS else _plain(value, frozenset())
 
 
-def kept(value: Any) -> Any:
+def kept(value: Any, thunks: list[Any] | None = None) -> Any:
     """*value* as it is now: a call must not see what its maker changes afterwards. Never waits.
 
     Containers are copied, iterators are read to their end, thunks and filters stay.
+
+    Args:
+        value: an argument.
+        thunks: takes the thunks that are met; those inside of filters are not.
     """
-    if is_thunk(value) or isinstance(value, str | Filter):
+    if type(value) in _ATOMS:
+        return value
+    if is_thunk(value):
+        if thunks is not None:
+            thunks.append(value)
+        return value
+    if isinstance(value, str | Filter):
         return value
     if isinstance(value, Iterator):
-        return [kept(entry) for entry in value]
+        return [kept(entry, thunks) for entry in value]
     if isinstance(value, dict):
-        return _refilled(value, {key: kept(entry) for key, entry in value.items()})
+        return _refilled(value, {key: kept(entry, thunks) for key, entry in value.items()})
     if isinstance(value, list | tuple | set | frozenset):
-        return _rebuilt(value, [kept(entry) for entry in value])
+        return _rebuilt(value, [kept(entry, thunks) for entry in value])
     if hasattr(type(value), "__flowkit_map__"):
-        return value.__flowkit_map__(kept)
+        return value.__flowkit_map__(lambda entry: kept(entry, thunks))
     return value
 
 
@@ -79,21 +90,26 @@ def _plain(value: Any, above: frozenset[int]) -> Any:
         return value
     inner = above | {id(value)}
     if isinstance(value, dict):
-        return _map_dict(value, lambda entry: _plain(entry, inner))
+        keys = _plain_each(value, inner)
+        entries = _plain_each(value.values(), inner)
+        if keys is None and entries is None:
+            return value
+        return _refilled(value, dict(zip(keys or value, entries or value.values(), strict=True)))
     if isinstance(value, list | tuple | set | frozenset):
-        entries = [_plain(entry, inner) for entry in value]
-        same = all(new is old for new, old in zip(entries, value, strict=True))
-        return value if same else _rebuilt(value, entries)
+        entries = _plain_each(value, inner)
+        return value if entries is None else _rebuilt(value, entries)
     return _map_other(value, lambda entry: _plain(entry, inner))
 
 
-def _map_dict(value: dict[Any, Any], act: Callable[[Any], Any]) -> dict[Any, Any]:
-    entries = {act(key): act(entry) for key, entry in value.items()}
-    same = all(
-        new is old and key is was
-        for (key, new), (was, old) in zip(entries.items(), value.items(), strict=True)
-    )
-    return value if same else _refilled(value, entries)
+def _plain_each(values: Iterable[Any], above: frozenset[int]) -> list[Any] | None:
+    """Each of *values* made plain; None if nothing had to be replaced."""
+    entries = []
+    is_same = True
+    for value in values:
+        entry = value if type(value) in _ATOMS else _plain(value, above)
+        is_same = is_same and entry is value
+        entries.append(entry)
+    return None if is_same else entries
 
 
 def _map_other(value: Any, act: Callable[[Any], Any]) -> Any:

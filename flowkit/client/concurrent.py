@@ -12,12 +12,13 @@ Source: the manual of the first client ("Asynchronous and Parallel Requests"), p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Self, overload
 
 from flowkit import green
 from flowkit.client.parallel import (
     ParallelCall,
+    Verb,
     calls_of,
     names_of,
     slots_of,
@@ -121,16 +122,9 @@ class AsyncCalls:
     def __dir__(self) -> list[str]:
         return [*object.__dir__(self), *names_of(self._api)]
 
-    def _make(
-        self,
-        told: str,
-        method: Callable[[], Callable[..., Any]],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        goes_over_api: bool,
-    ) -> Any:
-        waves = self._waves if goes_over_api else None
-        call = ParallelCall(told, method, args, kwargs, self._slots, waves=waves)
+    def _make(self, verb: Verb, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        waves = self._waves if verb.goes_over_api else None
+        call = ParallelCall(verb, args, kwargs, self._slots, waves=waves)
         start_here(call)
         with self._lock:
             self._queued.append(call)
@@ -236,16 +230,9 @@ class LazyCalls:
     def __dir__(self) -> list[str]:
         return [*object.__dir__(self), *names_of(self._api)]
 
-    def _make(
-        self,
-        told: str,
-        method: Callable[[], Callable[..., Any]],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        goes_over_api: bool,
-    ) -> GreenThunk:
-        waves = self._waves if goes_over_api else None
-        call = ParallelCall(told, method, args, kwargs, self._slots, waves=waves)
+    def _make(self, verb: Verb, args: tuple[Any, ...], kwargs: dict[str, Any]) -> GreenThunk:
+        waves = self._waves if verb.goes_over_api else None
+        call = ParallelCall(verb, args, kwargs, self._slots, waves=waves)
         call.cell = green.Cell()
         call.mode = self._mode
         if self._block is not None:
@@ -253,7 +240,7 @@ class LazyCalls:
         if self._waves is None:
             start_all([call], in_loop=self._in_loop)
         else:
-            self._add(call, writes=not is_reading(told, args))
+            self._add(call, writes=not is_reading(verb.told, args))
         return GreenThunk(call)
 
     def _add(self, call: ParallelCall, *, writes: bool) -> None:

@@ -4,6 +4,8 @@ Rules of this module:
 
 * Making a call never waits. Its arguments are kept as they are (``arguments.kept``) and the plain
   service method runs in a green thread, after the thunks among the arguments are known.
+* A lazy call gets a green thread when it can run, and shares it with the calls before and after it
+  (``green.Crew``): nobody sees it.
 * The bound counts requests on the wire: a slot is taken when the arguments are known and given back
   with the answer. A call never holds one while it waits for another call, so no bound can make
   calls that depend on one another wait for each other.
@@ -22,7 +24,10 @@ import inspect
 import math
 import operator
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flowkit import green, limits
@@ -38,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ParallelCall",
     "ServiceCalls",
+    "Verb",
     "calls_of",
     "names_of",
     "slots_of",
@@ -49,21 +55,41 @@ __all__ = [
 Method = Callable[..., Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """What can be called.
+
+    Attributes:
+        told: it in words, for example ``"flow.find"``.
+        method: gives the plain method; called in the green thread.
+        goes_over_api: whether all its requests go through ``api.call``, so that they can be carried
+            together with those of others.
+        thunks: what ``method`` waits for.
+    """
+
+    told: str
+    method: Callable[[], Method]
+    goes_over_api: bool
+    thunks: Sequence[Any] = ()
+
+
 class ParallelCall:
     """One call under way: its outcome, and what an error says about it. The source of a thunk.
 
     Args:
-        told: the call in words, for example ``"flow.find"``.
-        method: gives the plain method; called in the green thread.
+        verb: what is called.
         args, kwargs: its arguments, kept.
         slots: the bound; None for none.
         waves: what carries its requests; None: the door, each by itself.
 
     Attributes:
+        told: the call in words.
         cell: its outcome. Set when it is begun.
         after: when it may go to the wire; None: at once.
         begin: begins it and all that wait with it; None once that was called.
-        task: its green thread, once it has one.
+        task: the green thread of an ``async_()`` call, for its maker.
+        worker: who is at it, of a lazy call; see ``green.Job``.
+        thunks: what it needs before it can run, as far as that is known.
         where: ``file:line`` of the call.
         known, mode: see ``thunk.Source``; the mode is given by lazy calls.
     """
@@ -80,29 +106,32 @@ class ParallelCall:
         "known",
         "mode",
         "task",
+        "thunks",
         "told",
         "where",
+        "worker",
     )
 
     def __init__(
         self,
-        told: str,
-        method: Callable[[], Method],
+        verb: Verb,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         slots: green.Slots | None,
         *,
         waves: Waves | None = None,
     ) -> None:
-        self.told = told
+        self.told = verb.told
         self.where = origin()
         self.cell: green.Cell[Any]
         self.known: Any = UNKNOWN
         self.mode: Mode
         self.task: Any = None
-        self._method = method
-        self._args = kept(args)
-        self._kwargs = kept(kwargs)
+        self.worker: Any = None
+        self.thunks = list(verb.thunks)
+        self._method = verb.method
+        self._args = kept(args, self.thunks)
+        self._kwargs = kept(kwargs, self.thunks)
         self._slots = slots
         self._waves = waves
         self.after: green.Cell[None] | None = None
@@ -119,9 +148,15 @@ class ParallelCall:
             self.cell.fail(Cancelled(f"{self.told}, called at {self.where}, was stopped"))
             raise
         finally:
-            del self._method, self._args, self._kwargs
+            del self._method, self._args, self._kwargs, self.thunks
         self.cell.set(value)
         return value
+
+    def run(self) -> None:
+        """Make the call, as a job of a crew: its outcome is in ``cell`` only."""
+        if not self.cell.is_ready:  # it may have been stopped meanwhile
+            with suppress(Exception):
+                self.answer()
 
     def _made(self) -> Any:
         args, kwargs = plain(self._args), plain(self._kwargs)
@@ -136,6 +171,10 @@ class ParallelCall:
             return method(*args, **kwargs)
 
     # What a thunk asks of its source
+
+    def calls(self) -> Iterator[ParallelCall]:
+        """Itself."""
+        yield self
 
     @property
     def is_ready(self) -> bool:
@@ -180,9 +219,15 @@ loop = green.SharedLoop("flowkit-lazy")
 
 
 def _begin(calls: Sequence[ParallelCall]) -> None:
+    crew = green.crew()
     for call in calls:
-        if not call.cell.is_ready:  # it may have been stopped meanwhile
-            call.task = green.spawn(call.answer)
+        sources = [thunk._flowkit_source for thunk in call.thunks]
+        for source in sources:
+            source.hurry()
+        cells = [needed.cell for source in sources for needed in source.calls()]
+        if call.after is not None:
+            cells.append(call.after)
+        green.when_ready(cells, partial(crew.add, call))
 
 
 def start_all(calls: Sequence[ParallelCall], *, in_loop: bool) -> None:
@@ -211,20 +256,32 @@ def stop_all(calls: list[ParallelCall], *, in_loop: bool) -> None:
     if not left:
         return
     if in_loop:
-        loop.get().post(green.spawn, _end, left, ended)
+        loop.get().post(_end, left, ended)
     else:
-        green.spawn(_end, left, ended)
+        _end(left, ended)
     ended.wait(limits.cancel_timeout_s)
 
 
 def _end(calls: list[ParallelCall], ended: green.Cell[None]) -> None:
-    tasks = [call.task for call in calls if call.task is not None]
-    for task in tasks:
-        task.kill(block=False)
-    for task in tasks:
-        task.join(limits.cancel_timeout_s)
+    """Break *calls* off, in their own thread."""
+    for call in calls:
+        if call.task is not None:
+            call.task.kill(block=False)
+    green.crew().stop(calls)
+    green.spawn(_wait_for_end, calls, ended)
+
+
+def _wait_for_end(calls: list[ParallelCall], ended: green.Cell[None]) -> None:
+    until = green.monotonic() + limits.cancel_timeout_s
+    for call in calls:
+        if call.task is not None:
+            call.task.join(limits.cancel_timeout_s)
+        while call.worker is not None and green.monotonic() < until:
+            green.sleep(_LOOK_S)
     ended.set(None)
 
+
+_LOOK_S = 0.005
 
 # How many are on the wire
 
@@ -260,9 +317,8 @@ def slots_of(pool: Any) -> green.Slots | None:
 
 # The services
 
-Make = Callable[[str, Callable[[], Method], tuple[Any, ...], dict[str, Any], bool], Any]
-"""Makes a call: what it is in words, its method, its arguments, and whether all its requests go
-through ``api.call``, so that they can be carried together with those of others."""
+Make = Callable[[Verb, tuple[Any, ...], dict[str, Any]], Any]
+"""Makes a call of a verb with arguments."""
 
 
 class ServiceCalls:
@@ -276,7 +332,7 @@ class ServiceCalls:
             ``api.drop`` and the flow's own is made in the green thread.
     """
 
-    __slots__ = ("_arguments", "_make", "_name", "_service")
+    __slots__ = ("_arguments", "_make", "_name", "_service", "_thunks")
 
     def __init__(
         self,
@@ -288,7 +344,8 @@ class ServiceCalls:
         self._make = make
         self._name = name
         self._service = service
-        self._arguments = arguments
+        self._thunks: list[Any] = []
+        self._arguments = kept(arguments, self._thunks)
 
     def __getattr__(self, verb: str) -> Any:
         if verb.startswith("_"):
@@ -299,14 +356,16 @@ class ServiceCalls:
             return method
         has_one_answer = verb != "find_iter" and not inspect.isgeneratorfunction(method)
 
+        goes_over_api = getattr(self._service, "_api", None) is not None
+        wanted = Verb(told, lambda: self._verb(verb), goes_over_api, self._thunks)
+
         def ask(*args: Any, **kwargs: Any) -> Any:
             if not has_one_answer:
                 raise UsageError(
                     f"{told} cannot run in parallel: it asks again and again, it has no one answer",
                     hint=f"use api.{told}(…) itself, or find(…, limit=…) here",
                 )
-            goes_over_api = getattr(self._service, "_api", None) is not None
-            return self._make(told, lambda: self._verb(verb), args, kwargs, goes_over_api)
+            return self._make(wanted, args, kwargs)
 
         ask.__name__ = verb
         ask.__doc__ = method.__doc__
@@ -325,7 +384,7 @@ class ServiceCalls:
             raise TypeError(f"{self._name} is not called: use its verbs, {self._name}.find(…)")
         if not any(map(is_thunk, [*args, *kwargs.values()])):
             return ServiceCalls(self._make, self._name, self._service(*args, **kwargs))
-        return ServiceCalls(self._make, self._name, self._service, (kept(args), kept(kwargs)))
+        return ServiceCalls(self._make, self._name, self._service, (args, kwargs))
 
     def __dir__(self) -> list[str]:
         return [name for name in dir(self._service) if not name.startswith("_")]
@@ -344,8 +403,8 @@ def calls_of(api: Any, name: str, make: Make) -> Any:
         raise AttributeError(name)
     found = getattr(api, name)
     if name == "request":
-        is_ours = hasattr(api, "call")
-        return lambda *args, **kwargs: make(name, lambda: found, args, kwargs, is_ours)
+        request = Verb(name, lambda: found, hasattr(api, "call"))
+        return lambda *args, **kwargs: make(request, args, kwargs)
     if hasattr(type(api), name):  # services are the API's own, methods and options its class's
         raise AttributeError(f"{name} is no service: use api.{name} itself")
     return ServiceCalls(make, name, found)

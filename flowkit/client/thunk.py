@@ -57,6 +57,9 @@ class Source(Protocol):
     def hurry(self) -> None:
         """Somebody asks for the outcome: what waits for others to be asked for, too, begins."""
 
+    def calls(self) -> Iterator[Any]:
+        """The calls under way that its outcome needs."""
+
     def wait(self, timeout_s: float | None) -> bool:
         """Wait at most *timeout_s* seconds (None: for ever); whether there is an outcome."""
 
@@ -340,6 +343,13 @@ class _LookUp:
             self.key._flowkit_source.hurry()
         if holder is not None:
             holder.hurry()
+
+    def calls(self) -> Iterator[Any]:
+        holder = self.holder
+        if is_thunk(self.key):
+            yield from self.key._flowkit_source.calls()
+        if holder is not None:
+            yield from holder.calls()
 
     def wait(self, timeout_s: float | None) -> bool:
         holder = self.holder

@@ -259,6 +259,10 @@ class Waves:
 
     def _close(self, key: Any) -> None:
         """Send what came together, and give everybody the answer."""
+        crew = green.crew()
+        due = crew.added
+        while crew.begun < due:  # calls that can run now, but had no turn yet
+            green.sleep(0)
         with self._lock:
             pending = self._filling.pop(key)
         waiting = [one for one in pending.waiting if not one.is_given_up]

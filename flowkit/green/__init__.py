@@ -13,7 +13,8 @@ No other room of flowkit imports gevent (``server/http.py`` does, for the socket
 
 import flowkit.green.bare  # noqa: F401 - before all others: it sees to how gevent is imported
 from flowkit.green import sockets
-from flowkit.green.cells import Cell
+from flowkit.green.cells import Cell, when_ready
+from flowkit.green.crews import Crew, Job, crew
 from flowkit.green.loop import Loop, SharedLoop, Signal
 from flowkit.green.native import (
     NativeLocal,
@@ -32,7 +33,9 @@ from flowkit.green.tasks import Task, in_thread, spawn, within
 
 __all__ = [
     "Cell",
+    "Crew",
     "Deadline",
+    "Job",
     "Loop",
     "NativeLocal",
     "NativeLock",
@@ -43,6 +46,7 @@ __all__ = [
     "Task",
     "eventlet_patched",
     "has_hub",
+    "crew",
     "in_thread",
     "monotonic",
     "patched",
@@ -51,5 +55,6 @@ __all__ = [
     "spawn",
     "start_thread",
     "thread_id",
+    "when_ready",
     "within",
 ]

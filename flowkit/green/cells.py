@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import count
 from typing import Any, Generic, TypeVar
 
 from gevent import getcurrent
@@ -20,7 +21,7 @@ from gevent.hub import Waiter
 from flowkit.errors import DeadlineExceeded, UsageError
 from flowkit.green.native import NativeLock, eventlet_patched
 
-__all__ = ["Cell"]
+__all__ = ["Cell", "when_ready"]
 
 T = TypeVar("T")
 
@@ -250,3 +251,22 @@ class Cell(Generic[T]):
     def __repr__(self) -> str:
         state = "failed" if self._error is not None else "set" if self._ready else "waiting"
         return f"<Cell {state}>"
+
+
+def when_ready(cells: Sequence[Cell[Any]], act: Callable[[], object]) -> None:
+    """Call *act* once all of *cells* are set: in the thread of the last setter, or now.
+
+    *act* must not wait.
+    """
+    left = [cell for cell in cells if not cell.is_ready]
+    if not left:
+        act()
+        return
+    numbers = count(1)  # counts in one step, whatever thread asks
+
+    def one_more(_: Cell[Any]) -> None:
+        if next(numbers) == len(left):
+            act()
+
+    for cell in left:
+        cell.on_ready(one_more)

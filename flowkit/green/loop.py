@@ -56,6 +56,9 @@ class Loop:
 
     def _run(self, began: Any) -> None:
         self._hub = gevent.get_hub()
+        # A SystemExit ends the greenlet in which it is raised, as it would end a thread: whoever
+        # waits for others of this loop would wait for ever.
+        self._hub.SYSTEM_ERROR = ()
         began.release()
         try:
             self._stop.wait()

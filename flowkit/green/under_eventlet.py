@@ -9,8 +9,9 @@ its own thread, and looks every ``_LOOK_S`` whether a foreign one has set the re
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import logging
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 import eventlet
 import eventlet.event
@@ -20,9 +21,14 @@ from greenlet import GreenletExit
 
 from flowkit.errors import Cancelled
 
-__all__ = ["EventletTask", "EventletWaiter", "original", "timer"]
+if TYPE_CHECKING:
+    from flowkit.green.crews import Job
+
+__all__ = ["EventletTask", "EventletWaiter", "crew", "original", "timer"]
 
 _LOOK_S = 0.02
+
+_log = logging.getLogger(__name__)
 
 
 def original(module: str, name: str) -> Any:
@@ -116,3 +122,37 @@ class EventletTask:
         self._thread.kill()
         if block:
             self.cell.wait(timeout)
+
+
+class _EventletCrew:
+    """The face of ``flowkit.green.Crew``; here every job has a worker of its own."""
+
+    def __init__(self) -> None:
+        self.added = 0
+        self.begun = 0
+
+    def add(self, job: Job) -> None:
+        """Have *job* done soon, in the calling thread."""
+        self.added += 1
+        eventlet.spawn_n(self._work, job)
+
+    def _work(self, job: Job) -> None:
+        self.begun += 1
+        job.worker = eventlet.getcurrent()
+        try:
+            job.run()
+        except GreenletExit:
+            pass  # it was stopped
+        except BaseException:  # noqa: BLE001 - nobody else would hear of it
+            _log.exception("a job failed")
+        finally:
+            job.worker = None
+
+    def stop(self, jobs: Iterable[Job]) -> None:
+        """Break off those of *jobs* that are under way."""
+        for job in jobs:
+            if job.worker is not None:
+                eventlet.kill(job.worker)
+
+
+crew = _EventletCrew()

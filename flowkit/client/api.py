@@ -16,7 +16,16 @@ from urllib.parse import parse_qsl, unquote
 
 from flowkit.client import encoding
 from flowkit.client.arguments import plain
-from flowkit.client.calls import NOTHING, Call, Door, Result, changes_nothing, sender, wire_params
+from flowkit.client.calls import (
+    NOTHING,
+    Call,
+    Door,
+    Later,
+    Result,
+    changes_nothing,
+    sender,
+    wire_params,
+)
 from flowkit.client.credentials import Profile, Token, find_profile
 from flowkit.client.drops import Drops
 from flowkit.client.options import Defaults, Options, check_known, defaults, seconds
@@ -154,6 +163,7 @@ class API:
         is_find: bool = False,
         is_read: bool = False,
         is_repeatable: bool = True,
+        is_tail: bool = False,
         shape: Callable[[Any], Any] | None = None,
     ) -> Any:
         """Make one call; every verb of every service ends here, and so should those of your own.
@@ -166,6 +176,8 @@ class API:
             is_find: may be sent as POST when its URL would be too long.
             is_read: changes nothing, whatever its method.
             is_repeatable: False for what must never be sent twice.
+            is_tail: what this returns is not looked at, only returned: in a parallel call it may
+                stand for an answer that is not there yet.
             shape: what to make of the body before it is returned.
 
         Returns:
@@ -185,14 +197,17 @@ class API:
             is_read=is_read,
             is_repeatable=is_repeatable,
             timeout_s=None if timeout is None else seconds(timeout),
+            is_tail=is_tail and type(self).call is API.call,  # a subclass may look at the answer
         )
         send = sender.get()
         if send is None:  # a plain call, not one of a parallel one's
             if self._lazies and not changes_nothing(call):
                 self._settle()
-            result = self._door.send(call, self._creds)
+            result: Result | Later = self._door.send(call, self._creds)
         else:
             result = send(self._door, call, self._creds)
+        if isinstance(result, Later):
+            return replace(result, value=lambda answer: _returned(answer, wanted, shape))
         return _returned(result, wanted, shape)
 
     def _settle(self) -> None:

@@ -51,7 +51,17 @@ def plain(value: Any) -> Any:
     Looks into dicts, lists, tuples, sets, slices, filters and whatever has ``__flowkit_map__`` (a
     model). The same object comes back if nothing had to be replaced.
     """
-    return value if type(value) in _ATOMS else _plain(value, frozenset())
+    return value if type(value) in _ATOMS or _is_flat(value) else _plain(value, frozenset())
+
+
+def _is_flat(value: Any) -> bool:
+    """Whether *value* is a container that holds only what needs no look, as most arguments do."""
+    kind = type(value)
+    if kind is tuple or kind is list:
+        return _ATOMS.issuperset(map(type, value))
+    if kind is dict:
+        return _ATOMS.issuperset(map(type, value)) and _ATOMS.issuperset(map(type, value.values()))
+    return False
 
 
 def kept(value: Any, thunks: list[Any] | None = None) -> Any:
@@ -65,6 +75,8 @@ def kept(value: Any, thunks: list[Any] | None = None) -> Any:
     """
     if type(value) in _ATOMS:
         return value
+    if _is_flat(value):
+        return value if type(value) is tuple else value.copy()
     if is_thunk(value):
         if thunks is not None:
             thunks.append(value)
@@ -106,7 +118,7 @@ def _plain_each(values: Iterable[Any], above: frozenset[int]) -> list[Any] | Non
     entries = []
     is_same = True
     for value in values:
-        entry = value if type(value) in _ATOMS else _plain(value, above)
+        entry = value if type(value) in _ATOMS or _is_flat(value) else _plain(value, above)
         is_same = is_same and entry is value
         entries.append(entry)
     return None if is_same else entries

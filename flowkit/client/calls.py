@@ -24,6 +24,7 @@ from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from enum import Enum
 from math import isfinite
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from flowkit import green, limits
@@ -54,9 +55,19 @@ from flowkit.query.nodes import Filter
 if TYPE_CHECKING:
     from flowkit.client.transport import Transport
 
-__all__ = ["NOTHING", "Call", "Door", "Result", "Send", "changes_nothing", "sender", "wire_params"]
+__all__ = [
+    "NOTHING",
+    "Call",
+    "Door",
+    "Later",
+    "Result",
+    "Send",
+    "changes_nothing",
+    "sender",
+    "wire_params",
+]
 
-Send = Callable[["Door", "Call", Token], "Result"]
+Send = Callable[["Door", "Call", Token], "Result | Later"]
 
 sender: ContextVar[Send | None] = ContextVar("flowkit_sender", default=None)
 """What carries the calls that are made here, in place of the door itself: the wave of a parallel
@@ -88,6 +99,7 @@ class Call:
             parameters do not go with it (protocol 9.1).
         timeout_s: seconds for all attempts together; None: the API's.
         is_ours: made by the client itself: the API's default parameters do not go with it.
+        is_tail: the verb does nothing with the answer but return it.
     """
 
     method: str
@@ -100,6 +112,7 @@ class Call:
     is_bare: bool = False
     timeout_s: float | None = None
     is_ours: bool = False
+    is_tail: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +146,21 @@ class Result:
     def messages(self) -> list[str]:
         """``head.messages``."""
         return list(self.head.get("messages") or ())
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """In place of the answer to a tail call: no green thread has to wait for it.
+
+    Attributes:
+        cell: takes the ``Result``.
+        give_up: says that nobody wants it any more.
+        value: makes of the ``Result`` what the verb returns.
+    """
+
+    cell: green.Cell[Result]
+    give_up: Callable[[], object]
+    value: Callable[[Result], Any] = attrgetter("body")
 
 
 class Door:
@@ -259,6 +287,8 @@ class Door:
             raise error
         _log.debug("%s; attempt %d in %.2f s", error, attempt, delay_s)
         green.sleep(delay_s)
+        if green.monotonic() >= deadline:  # it slept longer than it was asked to
+            raise error
 
     def _request(self, call: Call, creds: Token) -> Request:
         """The call as a request of HTTP."""

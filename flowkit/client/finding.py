@@ -79,6 +79,9 @@ def _flat(given: Any) -> Iterator[Filter | str]:
         yield as_filter(given)
 
 
+_NOT_IN_IDS = frozenset(" /?#%'\"()<>=&|")
+
+
 def one_id(given: Any) -> str:
     """The id that *given* is, or that the object *given* has.
 
@@ -95,11 +98,7 @@ def one_id(given: Any) -> str:
         raise UsageError(
             f"{given!r} is a path, not an id", hint=f"find(mem.path == {given!r}), api.drop(path)"
         )
-    if (
-        given in ("", ".", "..")
-        or not given.isprintable()
-        or any(mark in given for mark in " /?#%'\"()<>=&|")
-    ):
+    if given in ("", ".", "..") or not given.isprintable() or not _NOT_IN_IDS.isdisjoint(given):
         raise UsageError(
             f"{given!r} is not an id",
             hint="a raw filter goes as find(filter='…') or find_many('…')",

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowkit import green, limits
 from flowkit.client.arguments import is_thunk, kept, origin, plain
-from flowkit.client.calls import Door, sender
+from flowkit.client.calls import Door, Later, Result, sender
 from flowkit.client.faults import fresh
 from flowkit.client.thunk import UNKNOWN, Mode
 from flowkit.errors import Cancelled, UsageError
@@ -97,6 +97,7 @@ class ParallelCall:
     __slots__ = (
         "_args",
         "_kwargs",
+        "_later",
         "_method",
         "_slots",
         "_waves",
@@ -134,6 +135,7 @@ class ParallelCall:
         self._kwargs = kept(kwargs, self.thunks)
         self._slots = slots
         self._waves = waves
+        self._later: Later | None = None
         self.after: green.Cell[None] | None = None
         self.begin: Callable[[], object] | None = None
 
@@ -149,8 +151,26 @@ class ParallelCall:
             raise
         finally:
             del self._method, self._args, self._kwargs, self.thunks
-        self.cell.set(value)
+        if type(value) is Later:
+            self._later = value
+            value.cell.on_ready(self._take)
+        else:
+            self.cell.set(value)
         return value
+
+    def _take(self, answer: green.Cell[Result]) -> None:
+        """Take the answer to the tail of the call."""
+        later, self._later = self._later, None
+        assert later is not None
+        try:
+            self.cell.set(later.value(answer.get()))
+        except Exception as error:  # noqa: BLE001 - it is the outcome
+            self.cell.fail(error)
+
+    def give_up(self) -> None:
+        """Nobody wants the answer to its tail any more."""
+        if self._later is not None:
+            self._later.give_up()
 
     def run(self) -> None:
         """Make the call, as a job of a crew: its outcome is in ``cell`` only."""
@@ -165,6 +185,8 @@ class ParallelCall:
         # Of this greenlet alone. Without waves it still says: this is no plain call of the user.
         sender.set(self._waves.sending(self.told) if self._waves else Door.send)
         method = self._method()
+        if self._waves and self.task is None and ends_with_its_call(method):
+            sender.set(self._waves.sending(self.told, takes_later=True))
         if self._slots is None or self._waves is not None:
             return method(*args, **kwargs)
         with self._slots:
@@ -209,6 +231,17 @@ class ParallelCall:
     def describe(self) -> str:
         """The call and its line."""
         return f"{self.told}(…) at {self.where}"
+
+
+def ends_with_its_call(method: Method) -> bool:
+    """Whether *method* is a verb that returns the answer of its last call and does not look at it;
+    then no green thread has to wait for that.
+
+    A service says so by ``tail_verbs`` (``services.Grants``).
+    """
+    service = getattr(method, "__self__", None)
+    verbs: frozenset[str] = getattr(type(service), "tail_verbs", frozenset())
+    return method.__name__ in verbs and verbs.isdisjoint(vars(service))
 
 
 # Where calls run
@@ -265,6 +298,7 @@ def stop_all(calls: list[ParallelCall], *, in_loop: bool) -> None:
 def _end(calls: list[ParallelCall], ended: green.Cell[None]) -> None:
     """Break *calls* off, in their own thread."""
     for call in calls:
+        call.give_up()
         if call.task is not None:
             call.task.kill(block=False)
     green.crew().stop(calls)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import wraps
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from flowkit import limits
 from flowkit.client import finding
@@ -41,11 +41,11 @@ def verb(method: _Verb) -> _Verb:
 
     @wraps(method)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        given = [plain(value) for value in args]
-        named = {name: plain(value) for name, value in kwargs.items()}
-        for params in [value for value in given if isinstance(value, P)]:
+        given, named = plain(args), plain(kwargs)
+        for params in [value for value in given if P in type(value).__mro__]:
             named = {**params, **named}
-        return method(self, *(value for value in given if not isinstance(value, P)), **named)
+            given = [value for value in given if value is not params]
+        return method(self, *given, **named)
 
     return cast(_Verb, call)
 
@@ -61,6 +61,13 @@ class Grants:
 
     route = ""
     server_set: frozenset[str] = frozenset({"id"})
+    tail_verbs: ClassVar[frozenset[str]] = frozenset({"read", "read_many", "find_many", "find"})
+    """The verbs that end with a tail call (``API.call``)."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if any(name in vars(cls) for name in cls.tail_verbs):  # it may look at what another answers
+            cls.tail_verbs = frozenset()
 
     def __init__(self, api: API, resource: Resource | None = None) -> None:
         self._api = api
@@ -86,7 +93,7 @@ class Grants:
         Raises:
             NotFound: there is none, or none that these credentials may read.
         """
-        return self._api.call("GET", self._place(finding.one_id(id)), params)
+        return self._api.call("GET", self._place(finding.one_id(id)), params, is_tail=True)
 
     @verb
     def read_or_else(self, id: Any, default: Any = None, **params: Any) -> Any:  # noqa: A002
@@ -101,7 +108,7 @@ class Grants:
     @verb
     def read_many(self, ids: Iterable[Any], **params: Any) -> Any:
         """The objects with these *ids*, as a dict of id to object; missing ones are left out."""
-        return self._api.call("MGET", self._place(), params, finding.listed_ids(ids))
+        return self._api.call("MGET", self._place(), params, finding.listed_ids(ids), is_tail=True)
 
     @verb
     def find_many(self, *filters: Any, filter: Any = None, **params: Any) -> Any:  # noqa: A002
@@ -119,7 +126,7 @@ class Grants:
             **extra,
             "filter": finding.filter_text(*finding.present(filters), filter),
         }
-        return self._api.call("GET", place, params, is_find=True)
+        return self._api.call("GET", place, params, is_find=True, is_tail=True)
 
     @verb
     def find(self, *what: Any, filter: Any = None, **params: Any) -> Any:  # noqa: A002

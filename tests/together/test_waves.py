@@ -1,12 +1,14 @@
 """Lazy reads that are sent together: how many requests, whose errors, in which order."""
 
 import contextlib
+import gc
 import re
 import threading
 from contextlib import contextmanager
 
 import gevent
 import pytest
+from greenlet import greenlet
 from own_process import run_process
 
 from flowkit import API, mem
@@ -131,6 +133,65 @@ def test_an_added_service_takes_part(world):
     transport.sent.clear()
     assert [one["id"] for one in [lazy.odd.read(one) for one in flows[:2]]] == flows[:2]
     assert sorted(transport.sent) == sorted(f"GET /flow/{one}" for one in flows[:2])
+
+
+def test_a_service_may_look_at_what_its_own_verbs_answer(world):
+    """Whatever calls them: its form of a verb is used, and gets the answer itself."""
+    api, transport, _ = world
+
+    class Paths(Service):
+        route = "flow"
+
+        def find_many(self, *filters, **params):
+            """Paths only."""
+            return [flow["path"] for flow in super().find_many(*filters, **params)]
+
+    api.add_service("paths", Paths)
+    lazy = api.lazy()
+    found = [lazy.paths.find(mem.path == f"/nora/f{n}") for n in range(4)]
+    assert [one.unwrap() for one in found] == [[f"/nora/f{n}"] for n in range(4)]
+    assert transport.sent == ["POST /batch"]
+
+
+def test_an_api_may_look_at_every_answer():
+    """As one does that counts them."""
+
+    class Watched(API):
+        seen = 0
+
+        def call(self, *args, **kwargs):
+            """Look at the answer."""
+            answer = super().call(*args, **kwargs)
+            self.seen += len(answer)
+            return answer
+
+    with embedded(account="nora") as plain:
+        flows = made(plain, 3)
+        with Watched(plain.creds, transport=plain.options.transport) as api:
+            lazy = api.lazy()
+            assert [one["id"] for one in [lazy.flow.read(one) for one in flows]] == flows
+            assert api.seen == sum(len(plain.flow.read(one)) for one in flows)
+
+
+def test_pending_reads_take_no_green_thread_each(world):
+    """They wait for their wave as data: one green thread begins one after the other."""
+    api, transport, flows = world
+    seen = []
+
+    class Looking(Counting):
+        def send(self, request, *, timeout_s):
+            """Look how many are there, then pass it on."""
+            # By type: of a thunk, isinstance would wait for the value.
+            seen.append(sum(issubclass(type(one), greenlet) for one in gc.get_objects()))
+            return super().send(request, timeout_s=timeout_s)
+
+    transport.below = Looking(transport.below)
+    api.flow.read(flows[0])
+    lazy = api.lazy()
+    found = [lazy.flow.read(flows[n % 10], only=f"id,x{n}") for n in range(1_000)]
+    assert [flow["id"] for flow in found] == flows * 100
+    assert len(seen) > 1
+    assert max(seen) < seen[0] + 50
 
 
 def test_asking_whether_it_is_ready_makes_it_begin(world):

@@ -71,7 +71,7 @@ def kept(value: Any, thunks: list[Any] | None = None) -> Any:
 
     Args:
         value: an argument.
-        thunks: takes the thunks that are met; those inside of filters are not.
+        thunks: takes the thunks that are met.
     """
     if type(value) in _ATOMS:
         return value
@@ -81,7 +81,13 @@ def kept(value: Any, thunks: list[Any] | None = None) -> Any:
         if thunks is not None:
             thunks.append(value)
         return value
-    if isinstance(value, str | Filter):
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Filter):
+        if thunks is not None:
+            from flowkit.query.pending import unknowns
+
+            thunks.extend(unknowns(value))
         return value
     if isinstance(value, Iterator):
         return [kept(entry, thunks) for entry in value]

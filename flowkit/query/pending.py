@@ -12,7 +12,7 @@ Rules:
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -30,6 +30,7 @@ __all__ = [
     "keep_place",
     "pending",
     "resolve",
+    "unknowns",
 ]
 
 
@@ -99,7 +100,17 @@ def _placeholder(value: object, check: Callable[[Any], Any]) -> Placeholder:
 
 def has_placeholders(filter: Filter) -> bool:  # noqa: A002 - the glossary's word
     """Whether some value of *filter* is not known yet."""
-    return any(_is_unknown(getattr(part, name)) for part in filter.walk() for name in part.names())
+    return any(True for _ in unknowns(filter))
+
+
+def unknowns(filter: Filter) -> Iterator[Any]:  # noqa: A002 - the glossary's word
+    """The thunks that *filter* holds; waits for none of them."""
+    for part in filter.walk():
+        for name in part.names():
+            value = getattr(part, name)
+            for entry in value if isinstance(value, tuple) else (value,):
+                if isinstance(entry, Placeholder):
+                    yield entry.pending
 
 
 def _is_unknown(value: object) -> bool:

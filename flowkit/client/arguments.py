@@ -87,7 +87,8 @@ def kept(value: Any, thunks: list[Any] | None = None) -> Any:
         if thunks is not None:
             from flowkit.query.pending import unknowns
 
-            thunks.extend(unknowns(value))
+            for unknown in unknowns(value):
+                kept(unknown, thunks)
         return value
     if isinstance(value, Iterator):
         return [kept(entry, thunks) for entry in value]

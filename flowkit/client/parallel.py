@@ -172,6 +172,14 @@ class ParallelCall:
         if self._later is not None:
             self._later.give_up()
 
+    def needed(self) -> list[green.Cell[Any]]:
+        """What must be known before it can run; makes that begin which has not."""
+        sources = [thunk._flowkit_source for thunk in self.thunks]
+        for source in sources:
+            source.hurry()
+        cells = [call.cell for source in sources for call in source.calls()]
+        return cells if self.after is None else [*cells, self.after]
+
     def run(self) -> None:
         """Make the call, as a job of a crew: its outcome is in ``cell`` only."""
         if not self.cell.is_ready:  # it may have been stopped meanwhile
@@ -254,13 +262,10 @@ loop = green.SharedLoop("flowkit-lazy")
 def _begin(calls: Sequence[ParallelCall]) -> None:
     crew = green.crew()
     for call in calls:
-        sources = [thunk._flowkit_source for thunk in call.thunks]
-        for source in sources:
-            source.hurry()
-        cells = [needed.cell for source in sources for needed in source.calls()]
-        if call.after is not None:
-            cells.append(call.after)
-        green.when_ready(cells, partial(crew.add, call))
+        try:
+            green.when_ready(call.needed(), partial(crew.add, call))
+        except Exception as error:  # noqa: BLE001 - its maker must not wait for ever
+            call.cell.fail(error)
 
 
 def start_all(calls: Sequence[ParallelCall], *, in_loop: bool) -> None:

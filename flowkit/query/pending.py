@@ -104,7 +104,7 @@ def has_placeholders(filter: Filter) -> bool:  # noqa: A002 - the glossary's wor
 
 
 def unknowns(filter: Filter) -> Iterator[Any]:  # noqa: A002 - the glossary's word
-    """The thunks that *filter* holds; waits for none of them."""
+    """What *filter* holds that is not known yet: thunks, and tuples of them; waits for nothing."""
     for part in filter.walk():
         for name in part.names():
             value = getattr(part, name)

@@ -1,8 +1,11 @@
-"""Dependent look-ups, by us and by hand: ``graph_clients.py WAY URL TOKEN ITEMS``.
+"""Dependent look-ups, by us and by hand: ``graph_clients.py WAY GRAPH URL TOKEN ITEMS``.
 
-Each item is three reads, each of which needs the answer before: a flow by its id, its newest drop,
-the flow that the drop names. Prints seconds, and processor seconds of this process. One way a
-process, for some patch it.
+Each item is three reads, each of which needs the answer before. The graph ``thousand``: a flow by
+its id, its newest drop, the flow that the drop names. The graph ``quakes``: the flow of a network
+by its path, its strongest quake, what else shook within 50 km of that. The ways
+``writes`` are creates in place of that, with which nothing can be combined.
+
+Prints seconds, and processor seconds of this process. One way a process, for some patch it.
 """
 
 import asyncio
@@ -10,11 +13,83 @@ import json
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import quote
 
-WAY, URL, TOKEN, ITEMS = sys.argv[1:5]
+WAY, GRAPH, URL, TOKEN, ITEMS = sys.argv[1:6]
 IN_FLIGHT = 64
 HEADERS = {"X-Auth-Account": "bench", "X-Auth-Token": TOKEN}
 BASE = f"{URL}/v4.0/bench"
+
+
+def near(mem, place):
+    """A filter: at most 50 km from a place."""
+    return mem.location.WITHIN(50, "KM", coords=(place["lat"], place["lon"]))
+
+
+def by_path(network):
+    """A filter in words, as in a URL."""
+    return quote(f"path == '/bench/quakes/{network}'")
+
+
+def around(drops):
+    """The URL of what lies around the first drop."""
+    place = drops[0]["location"]
+    condition = f"location WITHIN 50 KM OF [{place['lat']},{place['lon']}]"
+    return f"/drop/{drops[0]['flowId']}?limit=100&filter={quote(condition)}"
+
+
+def services(graph):
+    """The three reads with our services: (services, answer before) to the answer."""
+    from flowkit import mem
+
+    if graph == "thousand":
+        return (
+            lambda api, one: api.flow.read(one),
+            lambda api, flow: api.drop(flow["id"]).find(limit=1),
+            lambda api, drops: api.flow.read(drops[0]["elems"]["next"]),
+        )
+    return (
+        lambda api, network: api.flow.find(mem.path == f"/bench/quakes/{network}"),
+        lambda api, flows: api.drop(flows[0]["id"]).find(sort="mag", limit=1),
+        lambda api, drops: api.drop(drops[0]["flowId"]).find(
+            near(mem, drops[0]["location"]), limit=100
+        ),
+    )
+
+
+URLS = {
+    "thousand": (
+        lambda one: f"/flow/{one}",
+        lambda flow: f"/drop/{flow['id']}?limit=1",
+        lambda drops: f"/flow/{drops[0]['elems']['next']}",
+    ),
+    "quakes": (
+        lambda network: f"/flow?filter={by_path(network)}",
+        lambda flows: f"/drop/{flows[0]['id']}?sort=mag&limit=1",
+        around,
+    ),
+}
+"""The same by hand: answer before to URL."""
+
+
+def starts(flows):
+    """What to begin with, from all flows: ids, or the names of networks."""
+    if GRAPH == "quakes":
+        found = [flow["path"].split("/")[-1] for flow in flows if "/quakes/" in flow["path"]]
+    else:
+        folder = "/w/" if WAY.startswith("writes") else "/f/"
+        found = [flow["id"] for flow in flows if folder in flow["path"]]
+    return sorted(found)[: int(ITEMS)]
+
+
+def timed(work):
+    """Seconds and processor seconds of *work*, which answers the ends of all items."""
+    began, cpu = time.perf_counter(), time.process_time()
+    ends = work()
+    spent = time.perf_counter() - began, time.process_time() - cpu
+    if len(ends) != int(ITEMS) or not all(map(bool, ends)):
+        raise AssertionError(f"{len(ends)} of {ITEMS} items")
+    return spent
 
 
 def ours(work):
@@ -22,64 +97,39 @@ def ours(work):
     from flowkit import API, Token
 
     with API(Token("bench", TOKEN), host=URL) as api:
-        api.flow.find(limit=1)
-        ids = items(api.flow.find(limit=100_000, only="id"))
-        return timed(lambda: work(api, ids))
+        items = starts(api.flow.find(limit=100_000))
+        return timed(lambda: work(api, items))
 
 
-def items(flows):
-    """The ids to begin with."""
-    return sorted(flow["id"] for flow in flows)[: int(ITEMS)]
-
-
-def timed(work):
-    """Seconds and processor seconds of *work*, which answers the last flows."""
-    began, cpu = time.perf_counter(), time.process_time()
-    ends = work()
-    spent = time.perf_counter() - began, time.process_time() - cpu
-    if len(ends) != int(ITEMS) or not all(end["path"] for end in ends):
-        raise AssertionError(f"{len(ends)} of {ITEMS} items")
-    return spent
-
-
-def sequential(api, ids):
+def sequential(api, items):
     """One after the other."""
-    ends = []
-    for one in ids:
-        flow = api.flow.read(one)
-        drop = api.drop(flow["id"]).find(limit=1)[0]
-        ends.append(api.flow.read(drop["elems"]["next"]))
-    return ends
+    first, second, third = services(GRAPH)
+    return [third(api, second(api, first(api, item))) for item in items]
 
 
-def level_by_level(api, ids, **options):
+def level_by_level(api, items, **options):
     """``async_()``: one batch for each level."""
     calls = api.async_(**options)
-    for one in ids:
-        calls.flow.read(one)
-    for flow in calls.results():
-        calls.drop(flow["id"]).find(limit=1)
-    for drops in calls.results():
-        calls.flow.read(drops[0]["elems"]["next"])
-    return list(calls.results())
+    found = items
+    for read in services(GRAPH):
+        for one in found:
+            read(calls, one)
+        found = list(calls.results())
+    return found
 
 
-def lazily(api, ids, **options):
+def lazily(api, items, **options):
     """Item by item in a block, as if it were sequential."""
     with api.lazy(**options) as graph:
-        ends = []
-        for one in ids:
-            flow = graph.flow.read(one)
-            drop = graph.drop(flow["id"]).find(limit=1)[0]
-            ends.append(graph.flow.read(drop["elems"]["next"]))
+        ends = sequential(graph, items)
     return [end.unwrap() for end in ends]
 
 
-def chain(get, one):
-    """The three reads of an item, with anything that gets and decodes."""
-    flow = get(f"{BASE}/flow/{one}")
-    drop = get(f"{BASE}/drop/{flow['id']}?limit=1")[0]
-    return get(f"{BASE}/flow/{drop['elems']['next']}")
+def writes(api, items, **options):
+    """Creates; they are never combined."""
+    lazy = api.lazy(**options)
+    made = [lazy.drop(one).create({"elems": {"bench": 1}}) for one in items]
+    return [drop["id"] for drop in made]
 
 
 def by_requests(run):
@@ -90,11 +140,13 @@ def by_requests(run):
         session.headers.update(HEADERS)
         session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=IN_FLIGHT))
 
-        def get(url):
-            return session.get(url).json()["body"]
+        def chain(found):
+            for url in URLS[GRAPH]:
+                found = session.get(BASE + url(found)).json()["body"]
+            return found
 
-        ids = items(get(f"{BASE}/flow?limit=100000&only=id"))
-        return timed(lambda: run(lambda one: chain(get, one), ids))
+        items = starts(session.get(f"{BASE}/flow?limit=100000").json()["body"])
+        return timed(lambda: run(chain, items))
 
 
 def gevent_pool():
@@ -104,22 +156,22 @@ def gevent_pool():
     monkey.patch_all()
     from gevent.pool import Pool
 
-    return by_requests(lambda work, ids: Pool(IN_FLIGHT).map(work, ids))
+    return by_requests(lambda work, items: Pool(IN_FLIGHT).map(work, items))
 
 
 def threads():
     """A thread pool and a session."""
 
-    def run(work, ids):
+    def run(work, items):
         with ThreadPoolExecutor(IN_FLIGHT) as pool:
-            return list(pool.map(work, ids))
+            return list(pool.map(work, items))
 
     return by_requests(run)
 
 
 def one_session():
     """A loop and a session."""
-    return by_requests(lambda work, ids: list(map(work, ids)))
+    return by_requests(lambda work, items: list(map(work, items)))
 
 
 def by_grequests():
@@ -131,16 +183,14 @@ def by_grequests():
     session.headers.update(HEADERS)
     session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=IN_FLIGHT))
 
-    def get_all(urls):
-        wanted = (grequests.get(url, session=session) for url in urls)
-        return [answer.json()["body"] for answer in grequests.map(wanted, size=IN_FLIGHT)]
-
     def work():
-        flows = get_all(f"{BASE}/flow/{one}" for one in ids)
-        drops = get_all(f"{BASE}/drop/{flow['id']}?limit=1" for flow in flows)
-        return get_all(f"{BASE}/flow/{found[0]['elems']['next']}" for found in drops)
+        found = items
+        for url in URLS[GRAPH]:
+            wanted = [grequests.get(BASE + url(one), session=session) for one in found]
+            found = [answer.json()["body"] for answer in grequests.map(wanted, size=IN_FLIGHT)]
+        return found
 
-    ids = items(session.get(f"{BASE}/flow?limit=100000&only=id").json()["body"])
+    items = starts(session.get(f"{BASE}/flow?limit=100000").json()["body"])
     return timed(work)
 
 
@@ -153,17 +203,17 @@ def by_aiohttp():
         async with aiohttp.ClientSession(connector=connector, headers=HEADERS) as session:
 
             async def get(url):
-                async with session.get(url) as answer:
+                async with session.get(BASE + url) as answer:
                     return (await answer.json())["body"]
 
-            async def follow(one):
-                flow = await get(f"{BASE}/flow/{one}")
-                drop = (await get(f"{BASE}/drop/{flow['id']}?limit=1"))[0]
-                return await get(f"{BASE}/flow/{drop['elems']['next']}")
+            async def chain(found):
+                for url in URLS[GRAPH]:
+                    found = await get(url(found))
+                return found
 
-            ids = items(await get(f"{BASE}/flow?limit=100000&only=id"))
+            items = starts(await get("/flow?limit=100000"))
             began, cpu = time.perf_counter(), time.process_time()
-            ends = await asyncio.gather(*map(follow, ids))
+            ends = await asyncio.gather(*map(chain, items))
             spent = time.perf_counter() - began, time.process_time() - cpu
             timed(lambda: ends)
             return spent
@@ -173,8 +223,8 @@ def by_aiohttp():
 
 WAYS = {
     "lazy()": lambda: ours(lazily),
-    "async_(batch=True)": lambda: ours(lambda api, ids: level_by_level(api, ids, batch=True)),
-    "lazy(batch=False)": lambda: ours(lambda api, ids: lazily(api, ids, batch=False)),
+    "async_(batch=True)": lambda: ours(lambda api, items: level_by_level(api, items, batch=True)),
+    "lazy(batch=False)": lambda: ours(lambda api, items: lazily(api, items, batch=False)),
     "async_()": lambda: ours(level_by_level),
     "sequential": lambda: ours(sequential),
     "requests, sequential": one_session,
@@ -182,6 +232,8 @@ WAYS = {
     "requests, gevent pool": gevent_pool,
     "grequests": by_grequests,
     "aiohttp": by_aiohttp,
+    "writes, lazy()": lambda: ours(writes),
+    "writes, lazy(batch=False)": lambda: ours(lambda api, items: writes(api, items, batch=False)),
 }
 
 if __name__ == "__main__":

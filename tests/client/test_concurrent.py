@@ -353,6 +353,7 @@ def test_thunks_are_resolved_wherever_they_stand(kind, api):
         calls.desk.take(M(model, capacity=n)),
         calls.desk(lazy.desk.give("room")).where(),
         calls.desk(room=lazy.desk.give("other")).where(),
+        calls.desk.take(mem.a.WITHIN(n, "KM", coords=(lazy.desk.give(59.5), n))),
     ]
     got = [value_of(one) for one in made]
 
@@ -361,7 +362,8 @@ def test_thunks_are_resolved_wherever_they_stand(kind, api):
     assert (mem.elems.temp > 5) == got[2]
     assert str(got[3]) == "(a IN [1,5]) && (b == 'x')"
     assert got[4].diff == {"capacity": 5}
-    assert got[5:] == ["room", "other"]
+    assert got[5:7] == ["room", "other"]
+    assert str(got[7]) == "a WITHIN 5 KM OF [59.5,5]"
 
 
 def test_a_model_of_a_thunk_does_not_wait(api):

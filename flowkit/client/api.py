@@ -207,7 +207,8 @@ class API:
         else:
             result = send(self._door, call, self._creds)
         if isinstance(result, Later):
-            return replace(result, value=lambda answer: _returned(answer, wanted, shape))
+            result.value = lambda answer: _returned(answer, wanted, shape)
+            return result
         return _returned(result, wanted, shape)
 
     def _settle(self) -> None:

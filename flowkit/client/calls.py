@@ -148,14 +148,14 @@ class Result:
         return list(self.head.get("messages") or ())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Later:
     """In place of the answer to a tail call: no green thread has to wait for it.
 
     Attributes:
         cell: takes the ``Result``.
         give_up: says that nobody wants it any more.
-        value: makes of the ``Result`` what the verb returns.
+        value: makes of the ``Result`` what the verb returns; given by ``API.call``.
     """
 
     cell: green.Cell[Result]

@@ -249,7 +249,7 @@ def ends_with_its_call(method: Method) -> bool:
     """
     service = getattr(method, "__self__", None)
     verbs: frozenset[str] = getattr(type(service), "tail_verbs", frozenset())
-    return method.__name__ in verbs and verbs.isdisjoint(vars(service))
+    return getattr(method, "__name__", None) in verbs and verbs.isdisjoint(vars(service))
 
 
 # Where calls run

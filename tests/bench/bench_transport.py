@@ -1,10 +1,13 @@
-"""Requests per second: the transport and ``async_()`` beside requests and aiohttp, HTTP and TLS.
+"""Requests per second: the client beside requests and aiohttp, HTTP and TLS.
 
 The server runs in a process of its own and answers 200 bytes at once. Each line is the median of
-some rounds in which all take turns; a client of one round opens its connections anew.
+some rounds in which all take turns; a client of one round opens its connections anew. The last
+column is the processor time of the client for one request, at 10 at once. Lines that say JSON make
+plain calls of services, or decode each answer.
 """
 
 import asyncio
+import ssl
 import statistics
 import subprocess
 import sys
@@ -25,6 +28,7 @@ from flowkit.protocol.envelope import Request
 
 ROUNDS = 3
 SECONDS = 0.6
+IN_FLIGHT = (1, 10, 100)
 GET = Request("GET", ("v4.0", "nora", "flow"), {"limit": "2"}, {"x-auth-token": "t" * 32})
 HEADERS = dict(GET.headers)
 
@@ -93,6 +97,12 @@ def transport_in(run):
     return bench
 
 
+def api_in_greenlets(url, ca, in_flight):
+    """The whole client: plain calls of a service."""
+    with API(Token("nora", "t" * 32), host=url, verify=ca) as api:
+        return in_greenlets(lambda: api.flow.find(limit=2), in_flight)
+
+
 def api_async(url, ca, in_flight):
     """The whole client: services, JSON both ways, results in order."""
     with API(Token("nora", "t" * 32), host=url, verify=ca) as api:
@@ -106,13 +116,18 @@ def api_async(url, ca, in_flight):
         return count / (time.perf_counter() - began)
 
 
-def requests_session(url, ca, in_flight):
-    """One plain session, shared by threads."""
-    with requests.Session() as session:
-        session.mount(url, requests.adapters.HTTPAdapter(pool_maxsize=in_flight))
-        return in_threads(
-            lambda: session.get(url + GET.target, headers=HEADERS, verify=ca), in_flight
-        )
+def requests_with(read):
+    """One session of requests, shared by threads; *read* is what becomes of an answer."""
+
+    def bench(url, ca, in_flight):
+        with requests.Session() as session:
+            session.mount(url, requests.adapters.HTTPAdapter(pool_maxsize=in_flight))
+            place = url + GET.target
+            return in_threads(
+                lambda: read(session.get(place, headers=HEADERS, verify=ca)), in_flight
+            )
+
+    return bench
 
 
 def requests_alone(url, ca, in_flight):
@@ -120,36 +135,39 @@ def requests_alone(url, ca, in_flight):
     return in_threads(lambda: requests.get(url + GET.target, headers=HEADERS, verify=ca), in_flight)
 
 
-def aiohttp_session(url, ca, in_flight):
-    """aiohttp's client."""
+def aiohttp_with(read):
+    """aiohttp's client; *read* is what becomes of an answer."""
+    return lambda *where: asyncio.run(aiohttp_session(read, *where))
+
+
+async def aiohttp_session(read, url, ca, in_flight):
+    """Requests per second of that many coroutines with one session."""
 
     async def worker(session, until):
         count = 0
         while time.perf_counter() < until:
             async with session.get(url + GET.target, headers=HEADERS) as answer:
-                await answer.read()
+                await read(answer)
             count += 1
         return count
 
-    async def main():
-        import ssl
-
-        tls = ssl.create_default_context(cafile=ca)
-        connector = aiohttp.TCPConnector(limit=in_flight, ssl=tls)
-        async with aiohttp.ClientSession(connector=connector) as session:
-            began = time.perf_counter()
-            workers = [worker(session, began + SECONDS) for _ in range(in_flight)]
-            return sum(await asyncio.gather(*workers)) / (time.perf_counter() - began)
-
-    return asyncio.run(main())
+    tls = ssl.create_default_context(cafile=ca)
+    connector = aiohttp.TCPConnector(limit=in_flight, ssl=tls)
+    async with aiohttp.ClientSession(connector=connector) as session:
+        began = time.perf_counter()
+        workers = [worker(session, began + SECONDS) for _ in range(in_flight)]
+        return sum(await asyncio.gather(*workers)) / (time.perf_counter() - began)
 
 
 CONTENDERS = {
     "HttpTransport, greenlets": transport_in(in_greenlets),
     "HttpTransport, threads": transport_in(in_threads),
-    "API.async_(), JSON decoded": api_async,
-    "aiohttp": aiohttp_session,
-    "requests.Session, threads": requests_session,
+    "API in greenlets, JSON": api_in_greenlets,
+    "API.async_(), JSON": api_async,
+    "aiohttp": aiohttp_with(lambda answer: answer.read()),
+    "aiohttp, JSON": aiohttp_with(lambda answer: answer.json()),
+    "requests.Session, threads": requests_with(lambda answer: answer.content),
+    "requests.Session, JSON": requests_with(lambda answer: answer.json()),
     "requests without session": requests_alone,
 }
 
@@ -174,16 +192,23 @@ def main() -> None:
 
 
 def show(title, url, ca):
-    """Requests per second of everyone, at 1, 10 and 100 in flight."""
-    print(f"  {title + ', requests/s':<28}" + "".join(f"{n:>8} at once" for n in (1, 10, 100)))
-    figures = {name: {n: [] for n in (1, 10, 100)} for name in CONTENDERS}
+    """Requests per second of everyone, at 1, 10 and 100 in flight, and processor time for one."""
+    heads = "".join(f"{n:>8} at once" for n in IN_FLIGHT)
+    print(f"  {title + ', requests/s':<28}{heads}{'us of processor':>18}")
+    rates = {name: {n: [] for n in IN_FLIGHT} for name in CONTENDERS}
+    costs = {name: [] for name in CONTENDERS}
     for _ in range(ROUNDS):
-        for in_flight in (1, 10, 100):
+        for in_flight in IN_FLIGHT:
             for name, bench in CONTENDERS.items():
-                figures[name][in_flight].append(bench(url, ca, in_flight))
-    for name, rows in figures.items():
+                began, cpu = time.perf_counter(), time.process_time()
+                rate = bench(url, ca, in_flight)
+                requests_made = rate * (time.perf_counter() - began)
+                rates[name][in_flight].append(rate)
+                if in_flight == IN_FLIGHT[1]:
+                    costs[name].append((time.process_time() - cpu) / requests_made * 1e6)
+    for name, rows in rates.items():
         cells = "".join(f"{statistics.median(taken):16,.0f}" for taken in rows.values())
-        print(f"  {name:<28}{cells}", flush=True)
+        print(f"  {name:<28}{cells}{statistics.median(costs[name]):18,.0f}", flush=True)
 
 
 if __name__ == "__main__":

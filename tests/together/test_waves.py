@@ -5,6 +5,7 @@ import gc
 import re
 import threading
 from contextlib import contextmanager
+from functools import partial
 
 import gevent
 import pytest
@@ -120,6 +121,7 @@ def test_an_added_service_takes_part(world):
     class Odd:
         def __init__(self, api):
             self.ask = api.request
+            self.newest = partial(api.flow.find, limit=1)
 
         def read(self, one):
             """By itself."""
@@ -133,6 +135,7 @@ def test_an_added_service_takes_part(world):
     transport.sent.clear()
     assert [one["id"] for one in [lazy.odd.read(one) for one in flows[:2]]] == flows[:2]
     assert sorted(transport.sent) == sorted(f"GET /flow/{one}" for one in flows[:2])
+    assert lazy.odd.newest()[0]["id"] == flows[-1]
 
 
 def test_a_service_may_look_at_what_its_own_verbs_answer(world):

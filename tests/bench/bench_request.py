@@ -8,15 +8,16 @@ import cProfile
 import os
 import pstats
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import trustme
 from bench_transport import GET, SERVER
-from timing import best_of, show
 
 from flowkit import API, Response, Token
 from flowkit.client.transport import HttpTransport
@@ -51,6 +52,15 @@ def bare(url):
     return exchange
 
 
+def costs(call):
+    """Seconds and processor seconds of one call."""
+    began, cpu = time.perf_counter(), time.process_time()
+    for _ in range(CALLS):
+        call()
+    spent = time.perf_counter() - began, time.process_time() - cpu
+    return [one / CALLS for one in spent]
+
+
 def main() -> None:
     """The table."""
     with tempfile.TemporaryDirectory() as folder:
@@ -73,17 +83,22 @@ def measure(url) -> None:
         API(token, host=url) as api,
         API(token, transport=Nobody()) as alone,
     ):
-        figures = best_of(
-            CALLS,
-            ROUNDS,
-            {
-                "a bare socket": bare(url),
-                "HttpTransport.send": lambda: transport.send(GET, timeout_s=30),
-                "api.flow.find": lambda: api.flow.find(limit=2),
-                "api.flow.find, nothing sent": lambda: alone.flow.find(limit=2),
-            },
-        )
-        show(figures, "us", 1e6)
+        contenders = {
+            "a bare socket": bare(url),
+            "HttpTransport.send": lambda: transport.send(GET, timeout_s=30),
+            "api.flow.find": lambda: api.flow.find(limit=2),
+            "api.flow.find, nothing sent": lambda: alone.flow.find(limit=2),
+        }
+        spans = {name: [] for name in contenders}
+        for _ in range(ROUNDS):
+            for name, call in contenders.items():
+                spans[name].append(costs(call))
+        print(f"  us of one request{'':<11}{'by the clock':>14}{'of processor':>14}")
+        for name, taken in spans.items():
+            cells = "".join(
+                f"{statistics.median(some) * 1e6:14.1f}" for some in zip(*taken, strict=True)
+            )
+            print(f"  {name:<28}{cells}")
         if os.environ.get("PROFILE"):
             profile = cProfile.Profile()
             profile.runcall(lambda: [api.flow.find(limit=2) for _ in range(CALLS)])

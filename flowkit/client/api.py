@@ -23,6 +23,7 @@ from flowkit.client.calls import (
     Later,
     Result,
     changes_nothing,
+    original,
     sender,
     wire_params,
 )
@@ -153,6 +154,7 @@ class API:
     # --- calls
     # --------------------------------------------------------------------------------------
 
+    @original
     def call(
         self,
         method: str,
@@ -197,7 +199,7 @@ class API:
             is_read=is_read,
             is_repeatable=is_repeatable,
             timeout_s=None if timeout is None else seconds(timeout),
-            is_tail=is_tail and type(self).call is API.call,  # a subclass may look at the answer
+            is_tail=is_tail,
         )
         send = sender.get()
         if send is None:  # a plain call, not one of a parallel one's
@@ -213,7 +215,9 @@ class API:
 
     def _settle(self) -> None:
         """Lazy reads that were made before a write are answered before it."""
-        for lazy in list(self._lazies):
+        with self._lock:
+            lazies = list(self._lazies)
+        for lazy in lazies:
             lazy.settle(self.options.timeout_s)
 
     def request(
@@ -314,7 +318,8 @@ class API:
 
         lazy = LazyCalls(self, pool, batch=batch)
         if batch:
-            self._lazies.add(lazy)
+            with self._lock:
+                self._lazies.add(lazy)
         return lazy
 
     # --- the end

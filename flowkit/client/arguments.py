@@ -64,7 +64,7 @@ def _is_flat(value: Any) -> bool:
     return False
 
 
-def kept(value: Any, thunks: list[Any] | None = None) -> Any:
+def kept(value: Any, thunks: list[Any] | None = None, above: frozenset[int] = frozenset()) -> Any:
     """*value* as it is now: a call must not see what its maker changes afterwards. Never waits.
 
     Containers are copied, iterators are read to their end, thunks and filters stay.
@@ -72,6 +72,7 @@ def kept(value: Any, thunks: list[Any] | None = None) -> Any:
     Args:
         value: an argument.
         thunks: takes the thunks that are met.
+        above: ids of the containers around *value*: a list inside itself stays.
     """
     if type(value) in _ATOMS:
         return value
@@ -88,17 +89,22 @@ def kept(value: Any, thunks: list[Any] | None = None) -> Any:
             from flowkit.query.pending import unknowns
 
             for unknown in unknowns(value):
-                kept(unknown, thunks)
+                kept(unknown, thunks, above)
         return value
+    if id(value) in above:
+        return value
+    inner = above | {id(value)}
+
+    def keep(entry: Any) -> Any:
+        return kept(entry, thunks, inner)
+
     if isinstance(value, Iterator):
-        return [kept(entry, thunks) for entry in value]
+        return list(map(keep, value))
     if isinstance(value, dict):
-        return _refilled(value, {key: kept(entry, thunks) for key, entry in value.items()})
+        return _refilled(value, {key: keep(entry) for key, entry in value.items()})
     if isinstance(value, list | tuple | set | frozenset):
-        return _rebuilt(value, [kept(entry, thunks) for entry in value])
-    if hasattr(type(value), "__flowkit_map__"):
-        return value.__flowkit_map__(lambda entry: kept(entry, thunks))
-    return value
+        return _rebuilt(value, list(map(keep, value)))
+    return _map_other(value, keep)
 
 
 def _plain(value: Any, above: frozenset[int]) -> Any:

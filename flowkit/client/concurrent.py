@@ -12,6 +12,8 @@ Source: the manual of the first client ("Asynchronous and Parallel Requests"), p
 
 from __future__ import annotations
 
+import os
+import weakref
 from collections.abc import Iterator, Sequence
 from typing import Any, Self, overload
 
@@ -215,14 +217,22 @@ class LazyCalls:
     def __init__(self, api: Any, pool: Any = None, *, batch: bool = True) -> None:
         self._api = api
         self._mode = Mode()
-        self._slots = slots_of(pool)
-        self._waves = Waves(self._slots) if batch else None
-        self._due: list[ParallelCall] = []
-        self._phase = Phase(False, None)
-        self._lock = green.NativeLock()
+        self._pool = pool
+        self._is_batching = batch
+        self._begin_anew()
+        _lazies.add(self)
         self._block: list[ParallelCall] | None = None
         # In a patched process no thread blocks its hub: there calls stay in the caller's.
         self._in_loop = not (green.eventlet_patched() or "socket" in green.patched())
+
+    def _begin_anew(self) -> None:
+        """Nothing was called; in a forked child, where calls under way are the parent's, too."""
+        self._slots = slots_of(self._pool)
+        self._waves = Waves(self._slots) if self._is_batching else None
+        self._due: list[ParallelCall] = []
+        self._is_called = False
+        self._phase = Phase(False, None)
+        self._lock = green.NativeLock()
 
     def __getattr__(self, name: str) -> Any:
         return calls_of(self._api, name, self._make)
@@ -235,8 +245,11 @@ class LazyCalls:
         call = ParallelCall(verb, args, kwargs, self._slots, waves=waves)
         call.cell = green.Cell()
         call.mode = self._mode
-        if self._block is not None:
-            self._block.append(call)
+        if not self._in_loop:
+            call.crew = green.crew()
+        with self._lock:
+            if self._block is not None:
+                self._block.append(call)
         if self._waves is None:
             start_all([call], in_loop=self._in_loop)
         else:
@@ -252,15 +265,16 @@ class LazyCalls:
             self._phase.add(call)
             call.begin = self._begin
             self._due.append(call)
-            is_first = len(self._due) == 1
         if writes:
             self._begin()
-        elif is_first and green.has_hub():
+        elif not self._is_called and green.has_hub():
+            self._is_called = True
             green.spawn(self._begin)  # at the next turn of the loop
 
     def _begin(self) -> None:
         """Begin everything that waits for others, in one step."""
         with self._lock:
+            self._is_called = False
             due, self._due = self._due, []
             for call in due:
                 call.begin = None
@@ -271,12 +285,15 @@ class LazyCalls:
         """Wait until every read that was made so far has ended, at most *timeout_s* seconds."""
         with self._lock:
             phase = self._phase
-            if phase.writes:
-                return
-            phase.end()
-            self._phase = Phase(False, phase.over)
+            if phase.writes or phase.is_empty:
+                reads_over = phase.after
+            else:
+                phase.end()
+                self._phase = Phase(False, phase.over)
+                reads_over = phase.over
         self._begin()
-        phase.over.wait(timeout_s)
+        if reads_over is not None:
+            reads_over.wait(timeout_s)
 
     def explain(self) -> Explained:
         """What was asked and sent so far, wave by wave; as text a small picture."""
@@ -301,6 +318,17 @@ class LazyCalls:
 
     def __repr__(self) -> str:
         return f"<lazy calls of {self._api!r}>"
+
+
+_lazies: weakref.WeakSet[LazyCalls] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for lazy in list(_lazies):
+        lazy._begin_anew()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def _end_block(calls: list[ParallelCall], *, failed: bool, in_loop: bool) -> None:

@@ -23,6 +23,7 @@ from __future__ import annotations
 import inspect
 import math
 import operator
+import os
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -31,7 +32,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flowkit import green, limits
-from flowkit.client.arguments import is_thunk, kept, origin, plain
+from flowkit.client.arguments import kept, origin, plain
 from flowkit.client.calls import Door, Later, Result, sender
 from flowkit.client.faults import fresh
 from flowkit.client.thunk import UNKNOWN, Mode
@@ -88,7 +89,7 @@ class ParallelCall:
         after: when it may go to the wire; None: at once.
         begin: begins it and all that wait with it; None once that was called.
         task: the green thread of an ``async_()`` call, for its maker.
-        worker: who is at it, of a lazy call; see ``green.Job``.
+        crew, worker: who does it, of a lazy call; see ``green.Job``.
         thunks: what it needs before it can run, as far as that is known.
         where: ``file:line`` of the call.
         known, mode: see ``thunk.Source``; the mode is given by lazy calls.
@@ -99,11 +100,13 @@ class ParallelCall:
         "_kwargs",
         "_later",
         "_method",
+        "_process",
         "_slots",
         "_waves",
         "after",
         "begin",
         "cell",
+        "crew",
         "known",
         "mode",
         "task",
@@ -128,6 +131,7 @@ class ParallelCall:
         self.known: Any = UNKNOWN
         self.mode: Mode
         self.task: Any = None
+        self.crew: green.Crew | None = None
         self.worker: Any = None
         self.thunks = list(verb.thunks)
         self._method = verb.method
@@ -136,6 +140,7 @@ class ParallelCall:
         self._slots = slots
         self._waves = waves
         self._later: Later | None = None
+        self._process = os.getpid()
         self.after: green.Cell[None] | None = None
         self.begin: Callable[[], object] | None = None
 
@@ -146,17 +151,24 @@ class ParallelCall:
         except Exception as error:
             self.cell.fail(error)
             raise
+        except green.Expired as error:
+            self.cell.fail(error)
+            raise
         except BaseException:
             self.cell.fail(Cancelled(f"{self.told}, called at {self.where}, was stopped"))
             raise
         finally:
-            del self._method, self._args, self._kwargs, self.thunks
+            self._forget()
         if type(value) is Later:
             self._later = value
             value.cell.on_ready(self._take)
         else:
             self.cell.set(value)
         return value
+
+    def _forget(self) -> None:
+        """Keep nothing of what was asked for."""
+        del self._method, self._args, self._kwargs, self.thunks
 
     def _take(self, answer: green.Cell[Result]) -> None:
         """Take the answer to the tail of the call."""
@@ -182,23 +194,46 @@ class ParallelCall:
 
     def run(self) -> None:
         """Make the call, as a job of a crew: its outcome is in ``cell`` only."""
-        if not self.cell.is_ready:  # it may have been stopped meanwhile
-            with suppress(Exception):
-                self.answer()
+        if self.cell.is_ready:  # it was stopped meanwhile
+            self._forget()
+            return
+        with suppress(Exception):
+            self.answer()
 
     def _made(self) -> Any:
         args, kwargs = plain(self._args), plain(self._kwargs)
         if self.after is not None:
             self.after.wait()
-        # Of this greenlet alone. Without waves it still says: this is no plain call of the user.
-        sender.set(self._waves.sending(self.told) if self._waves else Door.send)
+        if self._waves is not None:
+            return self._made_in_waves(self._waves, args, kwargs)
+        sender.set(Door.send)  # it says: this is no plain call of the user
         method = self._method()
-        if self._waves and self.task is None and ends_with_its_call(method):
-            sender.set(self._waves.sending(self.told, takes_later=True))
-        if self._slots is None or self._waves is not None:
+        if self._slots is None:
             return method(*args, **kwargs)
         with self._slots:
             return method(*args, **kwargs)
+
+    def _made_in_waves(self, waves: Waves, args: Any, kwargs: Any) -> Any:
+        sender.set(waves.sending(self.told))
+        method = self._method()
+        if self.task is not None or not ends_with_its_call(method):
+            return method(*args, **kwargs)
+        given: list[Later] = []
+        sender.set(waves.sending(self.told, given))
+        try:
+            value = method(*args, **kwargs)
+        except Exception:
+            if not given:
+                raise
+        else:
+            if not given or (len(given) == 1 and value is given[0]):
+                return value
+        # Somebody else was given one and looked at it, an argument that asks by itself: once more,
+        # and wait.
+        for later in given:
+            later.give_up()
+        sender.set(waves.sending(self.told))
+        return method(*args, **kwargs)
 
     # What a thunk asks of its source
 
@@ -218,9 +253,11 @@ class ParallelCall:
 
     def hurry(self) -> None:
         """Somebody asks for the answer: what has not begun begins."""
-        begin = self.begin
-        if begin is not None:
-            begin()
+        if self._process != os.getpid() and not self.cell.is_ready:
+            told = f"{self.told}, called at {self.where}, was made before this process was forked"
+            self.cell.fail(Cancelled(told))
+        elif self.begin is not None:
+            self.begin()
 
     def error(self) -> BaseException | None:
         """Wait, then a fresh copy of its error, or None."""
@@ -243,13 +280,11 @@ class ParallelCall:
 
 def ends_with_its_call(method: Method) -> bool:
     """Whether *method* is a verb that returns the answer of its last call and does not look at it;
-    then no green thread has to wait for that.
-
-    A service says so by ``tail_verbs`` (``services.Grants``).
+    then no green thread has to wait for that. The service knows (``services.Grants``).
     """
     service = getattr(method, "__self__", None)
-    verbs: frozenset[str] = getattr(type(service), "tail_verbs", frozenset())
-    return getattr(method, "__name__", None) in verbs and verbs.isdisjoint(vars(service))
+    knows = getattr(type(service), "ends_with_its_call", None)
+    return knows is not None and bool(knows(service, getattr(method, "__name__", None)))
 
 
 # Where calls run
@@ -260,20 +295,22 @@ loop = green.SharedLoop("flowkit-lazy")
 
 
 def _begin(calls: Sequence[ParallelCall]) -> None:
-    crew = green.crew()
+    here = green.crew()
     for call in calls:
+        call.crew = call.crew or here
         try:
-            green.when_ready(call.needed(), partial(crew.add, call))
+            green.when_ready(call.needed(), partial(call.crew.add, call))
         except Exception as error:  # noqa: BLE001 - its maker must not wait for ever
             call.cell.fail(error)
 
 
 def start_all(calls: Sequence[ParallelCall], *, in_loop: bool) -> None:
-    """Begin *calls* in one step, in the library's own thread or in that of the caller."""
-    if in_loop:
-        loop.get().post(_begin, calls)
-    else:
-        _begin(calls)
+    """Begin *calls* in one step, in the library's own thread or with the crews that they have."""
+    if not in_loop:
+        green.in_turn(_begin, calls)
+    elif not loop.get().post(_begin, calls):
+        for call in calls:
+            call.cell.fail(UsageError("lazy calls have ended, for the process ends"))
 
 
 def start_here(call: ParallelCall) -> None:
@@ -301,12 +338,16 @@ def stop_all(calls: list[ParallelCall], *, in_loop: bool) -> None:
 
 
 def _end(calls: list[ParallelCall], ended: green.Cell[None]) -> None:
-    """Break *calls* off, in their own thread."""
+    """Break *calls* off."""
+    by_crew: dict[green.Crew, list[ParallelCall]] = {}
     for call in calls:
         call.give_up()
         if call.task is not None:
             call.task.kill(block=False)
-    green.crew().stop(calls)
+        if call.crew is not None:
+            by_crew.setdefault(call.crew, []).append(call)
+    for crew, theirs in by_crew.items():
+        crew.stop(theirs)
     green.spawn(_wait_for_end, calls, ended)
 
 
@@ -325,6 +366,9 @@ _LOOK_S = 0.005
 # How many are on the wire
 
 _slots_of_pools: weakref.WeakKeyDictionary[Any, green.Slots | None] = weakref.WeakKeyDictionary()
+
+
+os.register_at_fork(after_in_child=_slots_of_pools.clear)  # those in use are the parent's
 
 
 def slots_of(pool: Any) -> green.Slots | None:
@@ -421,7 +465,9 @@ class ServiceCalls:
         """The service of one flow: ``calls.drop(flow)``; *flow* may be a thunk. Never waits."""
         if not callable(self._service) or self._arguments is not None:
             raise TypeError(f"{self._name} is not called: use its verbs, {self._name}.find(…)")
-        if not any(map(is_thunk, [*args, *kwargs.values()])):
+        thunks: list[Any] = []
+        kept((args, kwargs), thunks)
+        if not thunks:
             return ServiceCalls(self._make, self._name, self._service(*args, **kwargs))
         return ServiceCalls(self._make, self._name, self._service, (args, kwargs))
 

@@ -16,12 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import wraps
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from flowkit import limits
 from flowkit.client import finding
 from flowkit.client.arguments import plain
-from flowkit.client.calls import NOTHING
+from flowkit.client.calls import NOTHING, is_original
 from flowkit.client.changes import M, P
 from flowkit.errors import NotFound, UsageError
 from flowkit.green import NativeLock
@@ -61,13 +61,6 @@ class Grants:
 
     route = ""
     server_set: frozenset[str] = frozenset({"id"})
-    tail_verbs: ClassVar[frozenset[str]] = frozenset({"read", "read_many", "find_many", "find"})
-    """The verbs that end with a tail call (``API.call``)."""
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        if any(name in vars(cls) for name in cls.tail_verbs):  # it may look at what another answers
-            cls.tail_verbs = frozenset()
 
     def __init__(self, api: API, resource: Resource | None = None) -> None:
         self._api = api
@@ -77,6 +70,20 @@ class Grants:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.route} of {self._api!r}>"
+
+    def ends_with_its_call(self, name: str) -> bool:
+        """Whether the verb *name* does nothing with the answer of its tail call but return it.
+
+        It does not if it is one of ours, and so are those that it may go through; another form of
+        one of them may look at the answer.
+        """
+        kind, own = type(self), vars(self)
+        return (
+            name in _TAIL_VERBS
+            and all(getattr(kind, one) is verb for one, verb in _TAIL_VERBS.items())
+            and _TAIL_VERBS.keys().isdisjoint(own)
+            and is_original(self._api, "call")
+        )
 
     def _place(self, *rest: str) -> tuple[str, ...]:
         """The segments of this resource, and below it."""
@@ -195,6 +202,10 @@ class Grants:
         """Delete the object with this *id*; *data* is sent as a body if it is given."""
         body = NOTHING if data is None else data
         return self._api.call("DELETE", self._place(finding.one_id(id)), params, body)
+
+
+_TAIL_VERBS = {name: vars(Grants)[name] for name in ("read", "read_many", "find_many", "find")}
+"""The verbs that end with a tail call (``API.call``)."""
 
 
 class Service(Grants):

@@ -17,7 +17,8 @@ import operator
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-from flowkit.client.arguments import is_thunk, origin, plain
+from flowkit import green
+from flowkit.client.arguments import kept, origin, plain
 
 __all__ = ["UNKNOWN", "GreenThunk", "MissingKey", "Mode", "Source"]
 
@@ -330,32 +331,36 @@ class _LookUp:
         self.mode = holder.mode
         self.where = where
 
+    def _sources(self) -> list[Source]:
+        """What it rests on: its holder, and thunks in its key."""
+        holder = self.holder
+        if holder is None:
+            return []
+        if type(self.key) in (str, int):
+            return [holder]
+        thunks: list[GreenThunk] = []
+        kept(self.key, thunks)
+        return [*(thunk._flowkit_source for thunk in thunks), holder]
+
     @property
     def is_ready(self) -> bool:
-        holder = self.holder
-        if is_thunk(self.key) and not self.key._flowkit_source.is_ready:
-            return False
-        return holder is None or holder.is_ready
+        return all(source.is_ready for source in self._sources())
 
     def hurry(self) -> None:
-        holder = self.holder
-        if is_thunk(self.key):
-            self.key._flowkit_source.hurry()
-        if holder is not None:
-            holder.hurry()
+        for source in self._sources():
+            source.hurry()
 
     def calls(self) -> Iterator[Any]:
-        holder = self.holder
-        if is_thunk(self.key):
-            yield from self.key._flowkit_source.calls()
-        if holder is not None:
-            yield from holder.calls()
+        for source in self._sources():
+            yield from source.calls()
 
     def wait(self, timeout_s: float | None) -> bool:
-        holder = self.holder
-        if is_thunk(self.key) and not self.key.wait(timeout_s):
-            return False
-        return holder is None or holder.wait(timeout_s)
+        self.hurry()
+        until = None if timeout_s is None else green.monotonic() + timeout_s
+        return all(
+            call.cell.wait(None if until is None else max(0.0, until - green.monotonic()))
+            for call in self.calls()
+        )
 
     def value(self) -> Any:
         holder = self.holder

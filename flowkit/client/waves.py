@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any
 
 from flowkit import green, limits
+from flowkit.client.arguments import is_thunk
 from flowkit.client.batching import (
     Ask,
     Batch,
@@ -123,15 +124,18 @@ class Phase:
         after: when the phase before is over; None: there is none.
 
     Attributes:
+        after: as given.
+        is_empty: whether no call was made yet.
         over: set when it has ended and all its calls have, and all phases before it.
     """
 
-    __slots__ = ("_after", "_left", "_lock", "over", "writes")
+    __slots__ = ("_left", "_lock", "after", "is_empty", "over", "writes")
 
     def __init__(self, writes: bool, after: green.Cell[None] | None) -> None:
         self.writes = writes
         self.over: green.Cell[None] = green.Cell()
-        self._after = after
+        self.after = after
+        self.is_empty = True
         self._left = 1  # one for the phase itself, until ``end``
         self._lock = green.NativeLock()
         if after is not None:  # a call may fail before its turn has come
@@ -140,7 +144,8 @@ class Phase:
 
     def add(self, call: Any) -> None:
         """One more call."""
-        call.after = self._after
+        call.after = self.after
+        self.is_empty = False
         with self._lock:
             self._left += 1
         call.cell.on_ready(self._one_less)
@@ -154,7 +159,7 @@ class Phase:
             self._left -= 1
             is_over = not self._left
         if is_over:
-            self.over.set(None)
+            green.in_turn(self.over.set, None)  # the next phase may have ended, too
 
 
 _READING = frozenset({"read", "read_or_else", "read_many", "find", "find_many", "find_in"})
@@ -165,19 +170,19 @@ def is_reading(told: str, args: tuple[Any, ...]) -> bool:
     """Whether a call, by its name in words, changes nothing; one that is not known may."""
     service, _, verb = told.partition(".")
     if told == "request":
-        return bool(args) and isinstance(args[0], str) and args[0].upper() in ("GET", "MGET")
+        method = args[0] if args and not is_thunk(args[0]) else None
+        return isinstance(method, str) and method.upper() in ("GET", "MGET")
     return verb in _READING or told in _READING_TOO or service == "statistics"
 
 
 class _Waiting:
     """A call that waits for its wave."""
 
-    __slots__ = ("ask", "cell", "is_given_up")
+    __slots__ = ("ask", "cell")
 
     def __init__(self, ask: Ask) -> None:
         self.ask = ask
         self.cell: green.Cell[Result] = green.Cell()
-        self.is_given_up = False
 
 
 class _Pending:
@@ -188,13 +193,24 @@ class _Pending:
         self.creds = creds
         self.timeout_s = timeout_s
         self.waiting: list[_Waiting] = []
+        self.wanted = 0
+        self.closing: Any = None
         self.tasks: list[Any] = []
         self.wave = Wave(Counter())
 
+    def add(self, waiting: _Waiting) -> None:
+        """One more that waits."""
+        self.waiting.append(waiting)
+        self.wanted += 1
+        waiting.cell.on_ready(self._one_less)
+
+    def _one_less(self, _: object) -> None:
+        self.wanted -= 1
+
     def give_up(self, waiting: _Waiting) -> None:
         """One of them waits no more. If nobody does, let go of the wire."""
-        waiting.is_given_up = True
-        if all(one.is_given_up for one in self.waiting):
+        waiting.cell.fail(Cancelled("nobody waits for the answer any more"))
+        if not self.wanted:
             for task in self.tasks:
                 task.kill(block=False)
 
@@ -215,25 +231,28 @@ class Waves:
         self._filling: dict[Any, _Pending] = {}
         self.log: list[Wave] = []
 
-    def sending(self, told: str, *, takes_later: bool = False) -> Send:
+    def sending(self, told: str, given: list[Later] | None = None) -> Send:
         """What carries the requests of one call.
 
         Args:
             told: the call in words.
-            takes_later: whether it can do with a ``Later`` where it asks for the tail.
+            given: takes the ``Later`` that its tail call is answered with; None: it cannot do with
+                one.
         """
-        return partial(self._send, told, takes_later)
+        return partial(self._send, told, given)
 
     def _send(
-        self, told: str, takes_later: bool, door: Door, call: Call, creds: Token
+        self, told: str, given: list[Later] | None, door: Door, call: Call, creds: Token
     ) -> Result | Later:
         if not can_be_combined(call):
             return self._send_alone(told, door, call, creds)
         place = door.place_of(call, creds)
         waiting = _Waiting(Ask(call, door.params_of(call), told, place))
         pending = self._join(waiting, door, creds)
-        if takes_later and call.is_tail:
-            return Later(waiting.cell, partial(pending.give_up, waiting))
+        if given is not None and call.is_tail:
+            later = Later(waiting.cell, partial(pending.give_up, waiting))
+            given.append(later)
+            return later
         try:
             return waiting.cell.get()
         except BaseException:
@@ -248,15 +267,15 @@ class Waves:
 
     def _join(self, waiting: _Waiting, door: Door, creds: Token) -> _Pending:
         timeout_s = waiting.ask.call.timeout_s
-        # Its own loop closes a wave: another thread's may be blocked.
-        key = (green.thread_id(), id(door), creds, timeout_s)
+        # Its own loop closes a wave: another thread's may be blocked, or gone.
+        key = (green.crew(), id(door), creds, timeout_s)
         with self._lock:
             pending = self._filling.get(key)
             if pending is None:
                 pending = self._filling[key] = _Pending(door, creds, timeout_s)
                 # A greenlet begins at the next turn of the loop, after all that are ready now.
-                pending.tasks.append(green.spawn(self._close, key))
-            pending.waiting.append(waiting)
+                pending.closing = green.spawn(self._close, key)
+            pending.add(waiting)
         return pending
 
     def _note(self, wave: Wave) -> None:
@@ -268,13 +287,16 @@ class Waves:
 
     def _close(self, key: Any) -> None:
         """Send what came together, and give everybody the answer."""
-        crew = green.crew()
+        crew = key[0]
         due = crew.added
         while crew.begun < due:  # calls that can run now, but had no turn yet
             green.sleep(0)
         with self._lock:
             pending = self._filling.pop(key)
-        waiting = [one for one in pending.waiting if not one.is_given_up]
+        waiting = [one for one in pending.waiting if not one.cell.is_ready]
+        if not waiting:  # all were given up
+            return
+        pending.tasks.append(pending.closing)  # not before: others could still join
         pending.wave.asked.update(one.ask.told for one in waiting)
         self._note(pending.wave)
         cells = {id(one.ask): one.cell for one in waiting}
@@ -296,24 +318,28 @@ class Waves:
 
     def _exchange(self, pending: _Pending, batch: Batch, cells: _Cells) -> None:
         """One request, its answers, and what has to be asked for again."""
-        door, creds, call = pending.door, pending.creds, batch.call(pending.timeout_s)
-        result = None
         try:
-            with self._slots:
-                result = _timed(pending.wave, call, batch.size, partial(door.send, call, creds))
-            again = batch.settle(Answer(result.status, result.body, result.head))
-        except PlatformError as error:
-            if batch.is_joined and error.status in (404, 405):
-                door.has_batch = False  # the server is one that has none: do not try again
-            again = batch.settle(error)
-        except FlowKitError as error:  # each of the calls gets it
+            result, again = self._answered(pending, batch)
+            for ask in batch.asks():
+                _settle(ask, cells[id(ask)], result, pending)
+        except Exception as error:  # noqa: BLE001 - each of the calls gets it
             for ask in batch.asks():
                 cells[id(ask)].fail(_of(ask, error))
             return
-        for ask in batch.asks():
-            _settle(ask, cells[id(ask)], result, pending)
         if again:
             self._send_all(pending, again, cells)
+
+    def _answered(self, pending: _Pending, batch: Batch) -> tuple[Result | None, list[Entry]]:
+        """Send *batch* and give its asks their outcomes; the result, and what is to do again."""
+        door, creds, call = pending.door, pending.creds, batch.call(pending.timeout_s)
+        try:
+            with self._slots:
+                result = _timed(pending.wave, call, batch.size, partial(door.send, call, creds))
+        except PlatformError as error:
+            if batch.is_joined and error.status in (404, 405):
+                door.has_batch = False  # the server is one that has none: do not try again
+            return None, batch.settle(error)
+        return result, batch.settle(Answer(result.status, result.body, result.head))
 
 
 _Cells = dict[int, "green.Cell[Result]"]
@@ -337,6 +363,8 @@ def _settle(ask: Ask, cell: green.Cell[Result], result: Result | None, pending: 
 
 def _of(ask: Ask, error: Exception, result: Result | None = None) -> Exception:
     """*error* as that of one call: it names the request that the call stands for."""
+    if not isinstance(error, FlowKitError):  # of a transport or a decoder that is not ours
+        return error
     own = copy.copy(error)
     if isinstance(own, TransportError | PlatformError):
         own.method = ask.call.method

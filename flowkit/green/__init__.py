@@ -13,7 +13,7 @@ No other room of flowkit imports gevent (``server/http.py`` does, for the socket
 
 import flowkit.green.bare  # noqa: F401 - before all others: it sees to how gevent is imported
 from flowkit.green import sockets
-from flowkit.green.cells import Cell, when_ready
+from flowkit.green.cells import Cell, in_turn, when_ready
 from flowkit.green.crews import Crew, Job, crew
 from flowkit.green.loop import Loop, SharedLoop, Signal
 from flowkit.green.native import (
@@ -29,12 +29,13 @@ from flowkit.green.native import (
     thread_id,
 )
 from flowkit.green.slots import Deadline, Slots
-from flowkit.green.tasks import Task, in_thread, spawn, within
+from flowkit.green.tasks import Expired, Task, in_thread, spawn, within
 
 __all__ = [
     "Cell",
     "Crew",
     "Deadline",
+    "Expired",
     "Job",
     "Loop",
     "NativeLocal",
@@ -48,6 +49,7 @@ __all__ = [
     "has_hub",
     "crew",
     "in_thread",
+    "in_turn",
     "monotonic",
     "patched",
     "sleep",

@@ -19,9 +19,9 @@ from gevent._hub_local import get_hub_if_exists
 from gevent.hub import Waiter
 
 from flowkit.errors import DeadlineExceeded, UsageError
-from flowkit.green.native import NativeLock, eventlet_patched
+from flowkit.green.native import NativeLocal, NativeLock, eventlet_patched
 
-__all__ = ["Cell", "when_ready"]
+__all__ = ["Cell", "in_turn", "when_ready"]
 
 T = TypeVar("T")
 
@@ -68,6 +68,8 @@ class _Bell:
         """Runs in the hub: switch to everyone who is due."""
         due = self.due
         for _ in range(len(due)):  # who is rung for meanwhile has rung again
+            if not due:  # the last one that waited has left
+                return
             due.popleft().switch(None)
 
 
@@ -270,3 +272,27 @@ def when_ready(cells: Sequence[Cell[Any]], act: Callable[[], object]) -> None:
 
     for cell in left:
         cell.on_ready(one_more)
+
+
+class _Turns:
+    """Acts that call for one another, done one after the other: however many, the stack stays."""
+
+    def __init__(self) -> None:
+        self._here = NativeLocal()
+
+    def __call__(self, act: Callable[..., object], *args: object) -> None:
+        """Do ``act(*args)``, which must not wait; at once, or when the one that calls is done."""
+        due: deque[Any] | None = getattr(self._here, "due", None)
+        if due is not None:
+            due.append((act, args))
+            return
+        due = self._here.due = deque([(act, args)])
+        try:
+            while due:
+                act, args = due.popleft()
+                act(*args)
+        finally:
+            self._here.due = None
+
+
+in_turn = _Turns()

@@ -7,8 +7,7 @@ workers wait is another one made. A worker that finds nothing due ends.
 
 from __future__ import annotations
 
-import logging
-import time
+import sys
 from collections import deque
 from collections.abc import Iterable
 from contextvars import copy_context
@@ -18,13 +17,12 @@ import gevent
 from gevent._hub_local import get_hub_if_exists
 from greenlet import GreenletExit, getcurrent, greenlet
 
-from flowkit.green.native import eventlet_patched
+from flowkit.green.native import eventlet_patched, monotonic
 
 __all__ = ["Crew", "Job", "crew"]
 
 _TURN_S = 0.005
-
-_log = logging.getLogger(__name__)
+"""How long jobs may go on before the hub looks at its sockets and timers."""
 
 
 class Job(Protocol):
@@ -67,14 +65,15 @@ class Crew:
             self.loop.run_callback(self._start)
 
     def stop(self, jobs: Iterable[Job]) -> None:
-        """Break off those of *jobs* that are under way, soon; to be called in the hub's thread."""
-        self.loop.run_callback(_break_off, list(jobs))
+        """Break off those of *jobs* that are under way, soon; from any thread."""
+        self.loop.run_callback_threadsafe(_break_off, list(jobs))
 
     def _start(self) -> None:
         """Runs in the hub: as many workers as it takes until every job has been begun."""
         self._is_called = False
+        until = monotonic() + _TURN_S
         while self._due:
-            if self._is_turn_over():
+            if monotonic() > until:
                 self._is_called = True
                 self.loop.run_callback(self._start)
                 return
@@ -82,25 +81,21 @@ class Crew:
 
     def _work(self) -> None:
         """Runs in a worker, which always has the hub to itself until it waits."""
+        until = monotonic() + _TURN_S
         while self._due:
             job = self._due.popleft()
             self.begun += 1
             job.worker = getcurrent()
             try:
                 copy_context().run(job.run)
-            except GreenletExit:
-                pass  # it was stopped
-            except BaseException:  # noqa: BLE001 - nobody else would hear of it
-                _log.exception("a job failed")
+            except (GreenletExit, gevent.Timeout):
+                pass  # it was stopped, and has said so
+            except BaseException:  # noqa: BLE001 - a Ctrl-C goes on to the main greenlet
+                self._hub.handle_error(job, *sys.exc_info())
             finally:
                 job.worker = None
-            if self._is_turn_over():
-                return  # whatever is due was announced to ``_start``
-
-    def _is_turn_over(self) -> bool:
-        """Whether the hub must look at its sockets and timers before anything else is begun."""
-        turn_began: float = self.loop.now()
-        return time.time() - turn_began > _TURN_S
+            if monotonic() > until:
+                return  # each ``add`` has called ``_start``, which sees what is still due
 
 
 def _break_off(jobs: list[Job]) -> None:
@@ -116,7 +111,7 @@ def crew() -> Crew:
     if eventlet_patched():
         from flowkit.green import under_eventlet
 
-        return under_eventlet.crew  # type: ignore[return-value]  # the same face
+        return under_eventlet.crew()  # type: ignore[return-value]  # the same face
     hub = gevent.get_hub()
     found: Crew | None = hub.__dict__.get("_flowkit_crew")
     if found is None or found.loop is not hub.loop:

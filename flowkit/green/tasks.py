@@ -12,7 +12,10 @@ from flowkit.green.cells import Cell
 from flowkit.green.native import eventlet_patched, patched, start_thread
 from flowkit.green.slots import Deadline
 
-__all__ = ["Task", "in_thread", "spawn", "within"]
+__all__ = ["Expired", "Task", "in_thread", "spawn", "within"]
+
+Expired = gevent.Timeout
+"""Raised in whoever set a ``gevent.Timeout``: no ``Exception``, but an outcome all the same."""
 
 
 class Task(gevent.Greenlet):  # type: ignore[misc]  # gevent ships no types

@@ -9,7 +9,6 @@ its own thread, and looks every ``_LOOK_S`` whether a foreign one has set the re
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["EventletTask", "EventletWaiter", "crew", "original", "timer"]
 
 _LOOK_S = 0.02
-
-_log = logging.getLogger(__name__)
 
 
 def original(module: str, name: str) -> Any:
@@ -143,8 +140,6 @@ class _EventletCrew:
             job.run()
         except GreenletExit:
             pass  # it was stopped
-        except BaseException:  # noqa: BLE001 - nobody else would hear of it
-            _log.exception("a job failed")
         finally:
             job.worker = None
 
@@ -155,4 +150,12 @@ class _EventletCrew:
                 eventlet.kill(job.worker)
 
 
-crew = _EventletCrew()
+_here = original("_thread", "_local")()
+
+
+def crew() -> _EventletCrew:
+    """That of the calling native thread."""
+    if not hasattr(_here, "crew"):
+        _here.crew = _EventletCrew()
+    found: _EventletCrew = _here.crew
+    return found

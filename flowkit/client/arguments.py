@@ -2,8 +2,8 @@
 
 Rules of this module:
 
-* ``kept`` runs when the call is made and never waits; ``plain`` runs in the call's own green thread
-  and waits for every thunk among the arguments.
+* ``kept`` runs when the call is made and never waits; ``plain`` runs in a green thread and waits
+  for every thunk among the arguments that is not known yet.
 * A thunk is recognised by its type alone (``is_thunk``): ``isinstance(thunk, dict)`` is a reading.
 * A class whose instances hold arguments inside (``M``, ``P``) has ``__flowkit_map__(act)``: a new
   instance with ``act`` applied to everything it holds.

@@ -186,8 +186,8 @@ class LazyCalls:
     """Calls that answer a thunk at once, and wait when the answer is read.
 
     ``lazy = api.lazy()``; then ``flow = lazy.flow.find(…)`` and so on, as with ``AsyncCalls``. A
-    thunk may be passed to other calls (``lazy.drop(flow[0]["id"])``, in filters, in models): it is
-    read in the green thread of that call.
+    thunk may be passed to other calls (``lazy.drop(flow[0]["id"])``, in filters, in models): that
+    call begins when it is known.
 
     As a context manager it builds without waiting::
 

@@ -77,11 +77,11 @@ class Grants:
         It does not if it is one of ours, and so are those that it may go through; another form of
         one of them may look at the answer.
         """
-        kind, own = type(self), vars(self)
+        kind = type(self)
         return (
             name in _TAIL_VERBS
-            and all(getattr(kind, one) is verb for one, verb in _TAIL_VERBS.items())
-            and _TAIL_VERBS.keys().isdisjoint(own)
+            and (kind.read, kind.read_many, kind.find_many, kind.find) == _TAIL_FUNCTIONS
+            and _TAIL_VERBS.isdisjoint(vars(self))
             and is_original(self._api, "call")
         )
 
@@ -204,7 +204,8 @@ class Grants:
         return self._api.call("DELETE", self._place(finding.one_id(id)), params, body)
 
 
-_TAIL_VERBS = {name: vars(Grants)[name] for name in ("read", "read_many", "find_many", "find")}
+_TAIL_FUNCTIONS = (Grants.read, Grants.read_many, Grants.find_many, Grants.find)
+_TAIL_VERBS = frozenset(function.__name__ for function in _TAIL_FUNCTIONS)
 """The verbs that end with a tail call (``API.call``)."""
 
 

@@ -42,12 +42,11 @@ class Crew:
     """The workers of one hub.
 
     Attributes:
-        added, begun: how many jobs, since ever.
+        begun: how many jobs, since ever.
         loop: of the hub.
     """
 
     def __init__(self, hub: Any) -> None:
-        self.added = 0
         self.begun = 0
         self.loop = hub.loop
         self._hub = hub
@@ -56,13 +55,17 @@ class Crew:
 
     def add(self, job: Job) -> None:
         """Have *job* done soon; from any thread, never waits."""
-        self.added += 1
         self._due.append(job)
         if get_hub_if_exists() is not self._hub:
             self.loop.run_callback_threadsafe(self._start)
         elif not self._is_called:
             self._is_called = True
             self.loop.run_callback(self._start)
+
+    @property
+    def added(self) -> int:
+        """How many jobs there were, since ever, with those that are due; for the hub's thread."""
+        return self.begun + len(self._due)
 
     def stop(self, jobs: Iterable[Job]) -> None:
         """Break off those of *jobs* that are under way, soon; from any thread."""

@@ -24,7 +24,7 @@ ITEMS = 1_000
 NETWORKS = 12
 FEW = 20
 ROUNDS = 3
-ROUNDS_OF_PAIR = 9
+TURNS = 300
 PENDING = 100_000
 ROUND_TRIPS_MS = (0, 5, 50)
 WAYS = (
@@ -54,17 +54,17 @@ def link(url: str, round_trip_ms: float) -> Iterator[str]:
         process.wait()
 
 
-def seconds(way: str, graph: str, url: str, token: str, items: int) -> tuple[float, float]:
-    """Seconds and processor seconds of one way."""
+def seconds(way: str, graph: str, url: str, token: str, items: int) -> list:
+    """Seconds and processor seconds of one way; what it prints."""
     command = [sys.executable, str(HERE / "graph_clients.py"), way, graph, url, token, str(items)]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=300)
-    return tuple(json.loads(done.stdout))
+    return json.loads(done.stdout)
 
 
 def fill(api) -> None:
     """The two graphs' data."""
     load(api)
-    for number in range(ITEMS):
+    for number in range(10):
         api.flow.create({"path": f"/bench/w/{number}"})
     flows = [api.flow.create({"path": f"/bench/f/{n}"})["id"] for n in range(ITEMS)]
     with api.lazy() as writes:
@@ -93,23 +93,12 @@ def table(graph: str, items: int, server) -> None:
 
 
 def nothing_to_combine(server) -> None:
-    """A thousand creates and one read, with and without waves, without a link."""
-    print("  nothing to combine: ms")
-    for title, way, items in (
-        ("1,000 creates", "writes, {}", ITEMS),
-        ("10 creates", "writes, {}", 10),
-        ("one item: three reads in a row", "{}", 1),
-    ):
-        taken = {"lazy()": [], "lazy(batch=False)": []}
-        for _ in range(ROUNDS_OF_PAIR):
-            for which, spans in taken.items():
-                spans.append(
-                    seconds(
-                        way.format(which), "thousand", server.url, server.credentials.token, items
-                    )
-                )
-        for which, spans in taken.items():
-            print(f"  {title}, {which:<20}{statistics.median(s for s, _ in spans) * 1e3:10.2f} ms")
+    """What waves cost where there is nothing to combine, without a link."""
+    print("  nothing to combine, ms")
+    token = server.credentials.token
+    for told, batch, taken_ms in seconds("nothing to combine", "-", server.url, token, TURNS):
+        way = "lazy()" if batch else "lazy(batch=False)"
+        print(f"  {f'{told}, {way}':<44}{taken_ms:8.2f}")
 
 
 def rss_bytes() -> int:

@@ -2,15 +2,14 @@
 
 Each item is three reads, each of which needs the answer before. The graph ``thousand``: a flow by
 its id, its newest drop, the flow that the drop names. The graph ``quakes``: the flow of a network
-by its path, its strongest quake, what else shook within 50 km of that. The ways
-``writes`` are creates in place of that, with which nothing can be combined.
-
+by its path, its strongest quake, what else shook within 50 km of that.
 Prints seconds, and processor seconds of this process; each way has done one item before. One way a
 process, for some patch it.
 """
 
 import asyncio
 import json
+import statistics
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -79,8 +78,7 @@ def starts(flows):
     if GRAPH == "quakes":
         found = [flow["path"].split("/")[-1] for flow in flows if "/quakes/" in flow["path"]]
     else:
-        folder = "/w/" if WAY.startswith("writes") else "/f/"
-        found = [flow["id"] for flow in flows if folder in flow["path"]]
+        found = [flow["id"] for flow in flows if "/f/" in flow["path"]]
     return sorted(found)[: int(ITEMS)]
 
 
@@ -94,9 +92,9 @@ def timed(work, items):
     return spent
 
 
-def check(ends):
+def check(ends, count=None):
     """All items came to something."""
-    if len(ends) != int(ITEMS) or not all(map(bool, ends)):
+    if len(ends) != (count or int(ITEMS)) or not all(map(bool, ends)):
         raise AssertionError(f"{len(ends)} of {ITEMS} items")
 
 
@@ -132,11 +130,25 @@ def lazily(api, items, **options):
     return [end.unwrap() for end in ends]
 
 
-def writes(api, items, **options):
-    """Creates; they are never combined."""
-    lazy = api.lazy(**options)
-    made = [lazy.drop(one).create({"elems": {"bench": 1}}) for one in items]
-    return [drop["id"] for drop in made]
+def nothing_to_combine():
+    """Milliseconds with and without waves, in turn: creates, and reads each of which waits."""
+    from flowkit import API, Token
+
+    spans = {}
+    with API(Token("bench", TOKEN), host=URL) as api:
+        flows = [flow["id"] for flow in api.flow.find(limit=100_000) if "/w/" in flow["path"]]
+        for number in range(int(ITEMS)):
+            for batch in (True, False) if number % 2 else (False, True):
+                lazy = api.lazy(batch=batch)
+                began = time.perf_counter()
+                made = [lazy.drop(one).create({"elems": {"bench": 1}}) for one in flows[:10]]
+                check([drop["id"] for drop in made], 10)
+                then = time.perf_counter()
+                check([lazy.flow.read(one)["id"] for one in flows[:10]], 10)
+                ended = time.perf_counter()
+                spans.setdefault(("10 creates", batch), []).append(then - began)
+                spans.setdefault(("10 reads, each waited for", batch), []).append(ended - then)
+    return [[*case, statistics.median(taken) * 1e3] for case, taken in spans.items()]
 
 
 def by_requests(run):
@@ -239,8 +251,7 @@ WAYS = {
     "requests, gevent pool": gevent_pool,
     "grequests": by_grequests,
     "aiohttp": by_aiohttp,
-    "writes, lazy()": lambda: ours(writes),
-    "writes, lazy(batch=False)": lambda: ours(lambda api, items: writes(api, items, batch=False)),
+    "nothing to combine": nothing_to_combine,
 }
 
 if __name__ == "__main__":

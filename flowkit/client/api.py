@@ -23,13 +23,13 @@ from flowkit.client.calls import (
     Later,
     Result,
     changes_nothing,
-    original,
     sender,
     wire_params,
 )
 from flowkit.client.credentials import Profile, Token, find_profile
 from flowkit.client.drops import Drops
 from flowkit.client.options import Defaults, Options, check_known, defaults, seconds
+from flowkit.client.originals import original
 from flowkit.client.services import Grants, Identities, Root, Service, Tracks, WebSockets
 from flowkit.client.statistics import Statistics
 from flowkit.errors import SettingsError, UsageError

@@ -25,7 +25,7 @@ from email.utils import parsedate_to_datetime
 from enum import Enum
 from math import isfinite
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from flowkit import green, limits
 from flowkit._version import __version__
@@ -63,8 +63,6 @@ __all__ = [
     "Result",
     "Send",
     "changes_nothing",
-    "is_original",
-    "original",
     "sender",
     "wire_params",
 ]
@@ -84,8 +82,6 @@ _KNOWN_MESSAGES_MAX = 1_000
 _HIDDEN = "<secret>"
 
 _log = logging.getLogger("flowkit.client")
-
-_F = TypeVar("_F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,21 +161,6 @@ class Later:
     cell: green.Cell[Result]
     give_up: Callable[[], object]
     value: Callable[[Result], Any] = attrgetter("body")
-
-
-def original(function: _F) -> _F:
-    """Mark a method, so that ``is_original`` knows it from what stands in its place."""
-    function.original = function  # type: ignore[attr-defined]  # functions take attributes
-    return function
-
-
-def is_original(owner: object, name: str) -> bool:
-    """Whether the method *name* of *owner* is the marked one: not overridden, wrapped or replaced,
-    in the class or in the object, and *owner* no stand-in.
-    """
-    found = getattr(type(owner), name, None)
-    # What wraps a function takes its attributes along: so the mark is the function itself.
-    return found is not None and found is getattr(found, "original", 0) and name not in vars(owner)
 
 
 class Door:

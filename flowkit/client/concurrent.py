@@ -18,11 +18,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Self, overload
 
 from flowkit import green
+from flowkit.client.mirror import calls_of, names_of
 from flowkit.client.parallel import (
     ParallelCall,
     Verb,
-    calls_of,
-    names_of,
     slots_of,
     start_all,
     start_here,

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from flowkit import limits
 from flowkit.client import finding
 from flowkit.client.arguments import plain
-from flowkit.client.calls import NOTHING, is_original
+from flowkit.client.calls import NOTHING
 from flowkit.client.changes import M, P
+from flowkit.client.originals import is_original
 from flowkit.errors import NotFound, UsageError
 from flowkit.green import NativeLock
 from flowkit.protocol.resources import Resource

@@ -105,12 +105,10 @@ def has_placeholders(filter: Filter) -> bool:  # noqa: A002 - the glossary's wor
 
 def unknowns(filter: Filter) -> Iterator[Any]:  # noqa: A002 - the glossary's word
     """What *filter* holds that is not known yet: thunks, and tuples of them; waits for nothing."""
-    for part in filter.walk():
-        for name in part.names():
-            value = getattr(part, name)
-            for entry in value if isinstance(value, tuple) else (value,):
-                if isinstance(entry, Placeholder):
-                    yield entry.pending
+    for value in (getattr(part, name) for part in filter.walk() for name in part.names()):
+        for entry in value if isinstance(value, tuple) else (value,):
+            if isinstance(entry, Placeholder):
+                yield entry.pending
 
 
 def _is_unknown(value: object) -> bool:

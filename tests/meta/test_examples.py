@@ -66,4 +66,4 @@ def test_the_code_of_the_readme_runs(capsys):
     assert [drop["elems"]["bench"] for drop in names["warm"]] == ["north"]
     means = (("north", 21.4), ("south", 34.0))
     rows = [{"bench": bench, "$count": 1, "$avg:temp": mean} for bench, mean in means]
-    assert capsys.readouterr().out.splitlines()[1:] == ["[]", "21.4", "south", str(rows)]
+    assert capsys.readouterr().out.splitlines()[1:] == ["[]", "21.4", "2", "south", str(rows)]

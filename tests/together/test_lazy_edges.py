@@ -376,8 +376,8 @@ def test_ctrl_c_in_a_call_reaches_the_program(patch):
 
 @pytest.mark.slow
 def test_with_the_other_loop_of_gevent():
-    """libuv's clock is another one. (How such a process ends is not asked: gevent's libuv crashes there
-    now and then, without lazy calls, too.)
+    """libuv's clock is another one. How such a process ends is not asked: it crashed there now and
+    then before, too.
     """
     script = START + "    print(lazy.flow.read(flow).wait(10), flush=True); os._exit(0)"
     assert run_process(script, GEVENT_LOOP="libuv") == "True\n"

@@ -117,9 +117,7 @@ class Entry:
                 ask.outcome = outcome if number == 0 else _copied(outcome)
             return []
         if isinstance(outcome, PlatformError):
-            if (
-                outcome.status in _OF_ONE_ENTRY
-            ):  # perhaps for one of them only: each is told its own
+            if outcome.status in _OF_ONE_ENTRY:  # perhaps for one of them only
                 return [_single(asks) for asks in self.asks.values()]
             for asks in self.asks.values():
                 for ask in asks:

@@ -6,7 +6,7 @@ Rules of this module: nothing here waits, and what a verb is made into is the ca
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from flowkit.client.arguments import kept, plain
@@ -26,8 +26,9 @@ class ServiceCalls:
         make: makes a call.
         name: of the service, for errors.
         service: the plain service.
-        arguments: those of ``api.drop(flow)``, if the flow is not known yet; then *service* is
-            ``api.drop`` and the flow's own is made in the green thread.
+        arguments: those of ``api.drop(flow)``, kept, if the flow is not known yet; then *service*
+            is ``api.drop`` and the flow's own is made in the green thread.
+        thunks: those among *arguments*.
     """
 
     __slots__ = ("_arguments", "_make", "_name", "_service", "_thunks")
@@ -38,12 +39,14 @@ class ServiceCalls:
         name: str,
         service: Any,
         arguments: tuple[tuple[Any, ...], dict[str, Any]] | None = None,
+        *,
+        thunks: Sequence[Any] = (),
     ) -> None:
         self._make = make
         self._name = name
         self._service = service
-        self._thunks: list[Any] = []
-        self._arguments = kept(arguments, self._thunks)
+        self._arguments = arguments
+        self._thunks = thunks
 
     def __getattr__(self, verb: str) -> Any:
         if verb.startswith("_"):
@@ -53,7 +56,6 @@ class ServiceCalls:
         if method is not None and not callable(method):
             return method
         has_one_answer = verb != "find_iter" and not inspect.isgeneratorfunction(method)
-
         goes_over_api = getattr(self._service, "_api", None) is not None
         wanted = Verb(told, lambda: self._verb(verb), goes_over_api, self._thunks)
 
@@ -81,10 +83,11 @@ class ServiceCalls:
         if not callable(self._service) or self._arguments is not None:
             raise TypeError(f"{self._name} is not called: use its verbs, {self._name}.find(…)")
         thunks: list[Any] = []
-        kept((args, kwargs), thunks)
+        args, kwargs = kept((args, kwargs), thunks)
         if not thunks:
             return ServiceCalls(self._make, self._name, self._service(*args, **kwargs))
-        return ServiceCalls(self._make, self._name, self._service, (args, kwargs))
+        known_later = (args, kwargs)
+        return ServiceCalls(self._make, self._name, self._service, known_later, thunks=thunks)
 
     def __dir__(self) -> list[str]:
         return [name for name in dir(self._service) if not name.startswith("_")]

@@ -12,8 +12,8 @@ Rules of this module:
 * Nothing is printed for a call that fails; its error is kept for whoever reads the outcome.
 * ``async_()`` calls are green threads of the thread that makes them. ``lazy()`` calls run in a
   thread of our own with its own hub (``loop``), so that any thread may block while it reads a
-  thunk; in a process that gevent or eventlet has patched they run in the caller's hub, for there
-  no thread ever blocks the others.
+  thunk; in a process that gevent or eventlet has patched they run in their maker's hub, for
+  there no thread ever blocks the others.
 
 Source: protocol 13.2, defects 57 to 61.
 """
@@ -50,6 +50,9 @@ __all__ = [
 ]
 
 Method = Callable[..., Any]
+
+_LOOK_S = 0.005
+"""How often a stopped call is looked at, whether it has let go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +147,7 @@ class ParallelCall:
         """Make the call; runs once, in a green thread. The outcome is in ``cell`` too."""
         try:
             value = self._made()
-        except Exception as error:
-            self.cell.fail(error)
-            raise
-        except green.Expired as error:
+        except (Exception, green.Expired) as error:
             self.cell.fail(error)
             raise
         except BaseException:
@@ -252,8 +252,10 @@ class ParallelCall:
         if self._process != os.getpid() and not self.cell.is_ready:
             told = f"{self.told}, called at {self.where}, was made before this process was forked"
             self.cell.fail(Cancelled(told))
-        elif self.begin is not None:
-            self.begin()
+            return
+        begin = self.begin  # another thread may be beginning it just now
+        if begin is not None:
+            begin()
 
     def error(self) -> BaseException | None:
         """Wait, then a fresh copy of its error, or None."""
@@ -279,7 +281,7 @@ def ends_with_its_call(method: Method) -> bool:
     then no green thread has to wait for that. The service knows (``services.Grants``).
     """
     service = getattr(method, "__self__", None)
-    knows = getattr(type(service), "ends_with_its_call", None)
+    knows = getattr(type(service), "_ends_with_its_call", None)
     return knows is not None and bool(knows(service, getattr(method, "__name__", None)))
 
 
@@ -357,12 +359,9 @@ def _wait_for_end(calls: list[ParallelCall], ended: green.Cell[None]) -> None:
     ended.set(None)
 
 
-_LOOK_S = 0.005
-
 # How many are on the wire
 
 _slots_of_pools: weakref.WeakKeyDictionary[Any, green.Slots | None] = weakref.WeakKeyDictionary()
-
 
 os.register_at_fork(after_in_child=_slots_of_pools.clear)  # those in use are the parent's
 

@@ -72,11 +72,11 @@ class Grants:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.route} of {self._api!r}>"
 
-    def ends_with_its_call(self, name: str) -> bool:
+    def _ends_with_its_call(self, name: str) -> bool:
         """Whether the verb *name* does nothing with the answer of its tail call but return it.
 
-        It does not if it is one of ours, and so are those that it may go through; another form of
-        one of them may look at the answer.
+        So it is for ours, as long as those that they go through are ours, too: another form of one
+        of them may look at the answer. Asked by parallel calls.
         """
         kind = type(self)
         return (

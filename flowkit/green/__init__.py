@@ -26,7 +26,6 @@ from flowkit.green.native import (
     patched,
     sleep,
     start_thread,
-    thread_id,
 )
 from flowkit.green.slots import Deadline, Slots
 from flowkit.green.tasks import Expired, Task, in_thread, spawn, within
@@ -56,7 +55,6 @@ __all__ = [
     "sockets",
     "spawn",
     "start_thread",
-    "thread_id",
     "when_ready",
     "within",
 ]

@@ -274,25 +274,22 @@ def when_ready(cells: Sequence[Cell[Any]], act: Callable[[], object]) -> None:
         cell.on_ready(one_more)
 
 
-class _Turns:
-    """Acts that call for one another, done one after the other: however many, the stack stays."""
-
-    def __init__(self) -> None:
-        self._here = NativeLocal()
-
-    def __call__(self, act: Callable[..., object], *args: object) -> None:
-        """Do ``act(*args)``, which must not wait; at once, or when the one that calls is done."""
-        due: deque[Any] | None = getattr(self._here, "due", None)
-        if due is not None:
-            due.append((act, args))
-            return
-        due = self._here.due = deque([(act, args)])
-        try:
-            while due:
-                act, args = due.popleft()
-                act(*args)
-        finally:
-            self._here.due = None
+_here = NativeLocal()
 
 
-in_turn = _Turns()
+def in_turn(act: Callable[..., object], *args: object) -> None:
+    """Do ``act(*args)``, which must not wait: now, or when the act that calls this has ended.
+
+    So acts that call for one another in a long row are done one after the other, and do not nest.
+    """
+    due: deque[Any] | None = getattr(_here, "due", None)
+    if due is not None:
+        due.append((act, args))
+        return
+    due = _here.due = deque([(act, args)])
+    try:
+        while due:
+            act, args = due.popleft()
+            act(*args)
+    finally:
+        _here.due = None

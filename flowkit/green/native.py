@@ -24,7 +24,6 @@ __all__ = [
     "patched",
     "sleep",
     "start_thread",
-    "thread_id",
 ]
 
 _log = logging.getLogger(__name__)
@@ -52,9 +51,6 @@ NativeLocal: Callable[[], Any] = _original("_thread", "_local")
 
 NativeQueue = _queue.SimpleQueue
 """A queue between threads whose ``get`` blocks the thread, also in a patched process."""
-
-thread_id: Callable[[], int] = _original("_thread", "get_ident")
-"""Names the native thread of the caller, also in a patched process."""
 
 _start_new_thread = _original("_thread", "start_new_thread")
 _native_sleep = _original("time", "sleep")

@@ -15,7 +15,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 SHOWN = (
     "flowkit gevent requests geventhttpclient apsw orjson google-re2 simplejson aiohttp h11 "
-    "httptools lark lazy-object-proxy wrapt websockets websocket-client"
+    "httptools grequests lark lazy-object-proxy wrapt websockets websocket-client"
 ).split()
 
 

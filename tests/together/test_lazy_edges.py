@@ -6,7 +6,7 @@ from functools import partial
 
 import gevent
 import pytest
-from own_process import run_process
+from own_process import needs_eventlet, run_process
 
 from flowkit import API, limits
 from flowkit.client.services import Service
@@ -88,13 +88,20 @@ def test_a_stopped_block_gives_its_connection_back(world, monkeypatch):
     assert ended == ["broken off"]
 
 
-def test_long_rows_of_reads_and_writes_end(world):
-    """As many as there are: nothing nests."""
+def one_read_under_way(world):
+    """A lazy object, and its read of the flow, which takes a while."""
     api, transport, flow = world
     transport.delay_s = 0.3
     lazy = api.lazy()
-    first = lazy.flow.read(flow)
-    assert not first.is_ready
+    read = lazy.flow.read(flow)
+    assert not read.is_ready
+    return lazy, read
+
+
+def test_long_rows_of_reads_and_writes_end(world):
+    """As many as there are: nothing nests."""
+    _, transport, flow = world
+    lazy, _ = one_read_under_way(world)
     transport.delay_s = 0
     made = []
     for number in range(300):
@@ -106,11 +113,8 @@ def test_long_rows_of_reads_and_writes_end(world):
 
 def test_many_plain_writes_wait_for_one_lazy_read(world):
     """Each waits for it, and none for another."""
-    api, transport, flow = world
-    transport.delay_s = 0.3
-    lazy = api.lazy()
-    read = lazy.flow.read(flow)
-    assert not read.is_ready
+    api, _, flow = world
+    lazy, read = one_read_under_way(world)
     writes = [gevent.spawn(api.flow.update, {"id": flow, "description": "n"}) for _ in range(300)]
     gevent.joinall(writes, timeout=WAIT_S)
     assert all(write.successful() for write in writes)
@@ -347,12 +351,13 @@ def test_whoever_looks_first_does_not_own_the_calls():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("patch", ["from gevent import monkey; monkey.patch_all()", ""])
-def test_ctrl_c_in_a_call_reaches_the_program(patch):
+@pytest.mark.parametrize("library", ["gevent.monkey", "eventlet"])
+def test_ctrl_c_in_a_call_reaches_the_program(library):
     """Wherever the signal met it."""
-    if not patch:
+    patch = "from gevent import monkey; monkey.patch_all()"
+    if library == "eventlet":
+        needs_eventlet()
         patch = "import eventlet; eventlet.monkey_patch()"
-        pytest.importorskip("eventlet", reason="eventlet is not installed")
     out = run_process(
         f"    {patch}"
         + START

@@ -176,6 +176,7 @@ class Connection:
         if is_tls:
             client.tls_set_context(ssl.create_default_context())
         client.on_connect = self._on_connect
+        client.on_subscribe = self._on_subscribe
         client.on_message = lambda _client, _data, message: self._arrived.append(message)
         client.on_publish = self._on_publish
         # TLS is verified against the name, which is looked up once more there
@@ -224,9 +225,20 @@ class Connection:
             return
         self._is_up = True
         self._counted.connections += 1
-        self._say_status("OK")
         if self.task.doc.get("destination"):
             client.subscribe(self.task.doc["topic"], self._qos)
+        else:
+            self._say_status("OK")
+
+    def _on_subscribe(
+        self, _client: Any, _data: Any, _mid: int, reasons: Any, _properties: Any
+    ) -> None:
+        """Only now does everything that is published come here."""
+        refused = [reason for reason in reasons if reason.is_failure]
+        if refused:
+            self._counted.errors += 1
+            _log.warning("mqtt %s: the broker refused the topic: %s", self.task.id, refused[0])
+        self._say_status("ERROR" if refused else "OK")
 
     @property
     def _qos(self) -> int:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import configparser
 import fcntl
+import json
 import os
 import stat
 from collections.abc import Mapping
@@ -28,7 +29,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, Self
 
-from flowkit.client.encoding import loads
 from flowkit.errors import SettingsError, UsageError
 
 __all__ = ["Profile", "Token", "find_profile", "profiles_path", "save_profile"]
@@ -74,7 +74,7 @@ class Token(_Pair):
             SettingsError: there are none and no *default* was given.
         """
         try:
-            found = loads(os.environ[env_var])["flowthings"][0]["credentials"]
+            found = json.loads(os.environ[env_var])["flowthings"][0]["credentials"]
             return cls(found["account"], found["token"])
         except (KeyError, IndexError, TypeError, ValueError, UsageError):
             if default is not _NONE_GIVEN:

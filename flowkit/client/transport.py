@@ -27,6 +27,7 @@ from urllib.request import getproxies
 from flowkit import limits
 from flowkit._version import __version__
 from flowkit.client import tunnel
+from flowkit.client.address import certificates
 from flowkit.client.pool import SAFE_METHODS, Pools
 from flowkit.client.wire import Wire
 from flowkit.errors import (
@@ -94,7 +95,7 @@ class HttpTransport:
         self._host = parts.hostname or ""
         self._port = parts.port or (443 if self._tls_wanted else 80)
         self._prefix = parts.path.rstrip("/")
-        self._verify = _certificates(verify) if self._tls_wanted else verify
+        self._verify = certificates(verify) if self._tls_wanted else verify
         self._connect_timeout_s = connect_timeout_s
         self._fixed = _fixed_headers(parts, self.base_url)
         self._known_good: dict[str, str] = {}  # headers that were looked at
@@ -378,14 +379,6 @@ def _checked(base_url: str) -> SplitResult:
     if parts.query or parts.fragment or not base_url.isascii() or not base_url.isprintable():
         raise SettingsError(f"{base_url!r} cannot begin the URL of a request", hint=hint)
     return parts
-
-
-def _certificates(verify: Verify) -> Verify:
-    """Where the trusted certificates are: the argument, else what the environment names."""
-    if verify is not True:
-        return verify
-    names = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
-    return next((os.environ[name] for name in names if os.environ.get(name)), True)
 
 
 def _proxies(base_url: str) -> dict[str, str]:

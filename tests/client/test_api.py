@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 import flowkit
 from flowkit import API, Token, limits, mem
+from flowkit.client.address import base_url
 from flowkit.client.calls import Result
-from flowkit.client.options import Defaults, base_url
+from flowkit.client.options import Defaults
 from flowkit.client.retry import Retry
 from flowkit.client.services import Service
 from flowkit.errors import (

@@ -78,6 +78,19 @@ body_array_bytes_max = 16 * 1024 * 1024
 array_create_entries_max = 10_000
 """Most Drops in one array create (protocol 12)."""
 
+origin_stream_chars_max = 250
+"""Longest name of a stream in the origin of an entry (positions 9)."""
+
+origin_reason_chars_max = 250
+"""Longest reason with which a sender settles numbers without sending anything."""
+
+origin_lines_max = 10_000
+"""Most lines (streams of outboxes) of one device or account. Marks are kept for ever, so a new line
+beyond is refused, and no old one is forgotten (positions 9)."""
+
+origin_skips_kept = 100
+"""Newest skipped ranges that are kept of each line; all are counted (positions 9)."""
+
 fhash_chars_max = 1_024
 """Longest fhash of a Drop: it stands in an index (protocol 1.4)."""
 

@@ -30,6 +30,7 @@ from flowkit.client.credentials import Profile, Token, find_profile
 from flowkit.client.drops import Drops
 from flowkit.client.options import Defaults, Options, check_known, defaults, seconds
 from flowkit.client.originals import original
+from flowkit.client.origins import Origins
 from flowkit.client.services import Grants, Identities, Root, Service, Tracks, WebSockets
 from flowkit.client.statistics import Statistics
 from flowkit.errors import SettingsError, UsageError
@@ -74,7 +75,7 @@ class API:
         drop: of the account; ``api.drop(flow)`` of one flow.
         identity: reading, and changing one's own.
         token, share: create, read, find, delete.
-        statistics, websocket, root: see their classes.
+        statistics, origin, websocket, root: see their classes.
     """
 
     defaults: Defaults = defaults
@@ -129,6 +130,7 @@ class API:
         self.share = Grants(self, RESOURCES["share"])
         self.device = Service(self, RESOURCES["device"])
         self.statistics = Statistics(self)
+        self.origin = Origins(self)
         self.websocket = WebSockets(self)
 
     @property

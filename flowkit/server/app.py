@@ -283,6 +283,7 @@ class App:
             places=self._places,
             again=again,
             scripts=self.scripts,
+            metrics=self.metrics,
         )
         return outer
 

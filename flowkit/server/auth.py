@@ -93,6 +93,8 @@ class Credential:
         token_id: the id of the Token, None for an owner.
         expires_at: when the Token stops working, in ms since 1970 UTC; None for never.
         at_ms: the time for which the rights were gathered, in ms since 1970 UTC.
+        device_id: the id of the Device that the Token was issued to (the ``deviceId`` of the
+            Token's state, see ``handlers/token.py``); None for every other credential.
     """
 
     account: Account
@@ -101,6 +103,12 @@ class Credential:
     token_id: str | None = None
     expires_at: int | None = None
     at_ms: int = 0
+    device_id: str | None = None
+
+    @property
+    def scope(self) -> str:
+        """Whose the lines are that it sends on: those of its device, else those of the account."""
+        return self.device_id or f"/{self.account.name}"
 
     @property
     def is_owner(self) -> bool:
@@ -187,6 +195,7 @@ def authenticate(reader: Reader, token: str | None, account: str, now_ms: int) -
         token_id=found.id,
         expires_at=secret.expires_at,
         at_ms=now_ms,
+        device_id=found.state.get("deviceId"),
     )
 
 

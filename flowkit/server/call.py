@@ -76,6 +76,7 @@ class Call:
         places: the table of postal codes, or None.
         again: hands another request of the same caller to its handler (for ``POST /batch``).
         scripts: runs the scripts of Tracks; None where this server cannot.
+        metrics: counts what was done; None where nobody counts.
         notes: sentences for ``head.messages``.
     """
 
@@ -89,6 +90,7 @@ class Call:
     places: Any = None
     again: Callable[..., tuple[Call, Work]] | None = None
     scripts: Any = None
+    metrics: Any = None
     notes: list[str] = field(default_factory=list)
     _body: Any = _UNREAD
 

@@ -79,6 +79,12 @@ METRICS: Mapping[str, Metric] = {
         "histogram", "Seconds of a commit, with the writes in it.", (), _COMMIT_S
     ),
     "flowkit_waiting_jobs": Metric("gauge", "Jobs that wait for a thread of the store.", ("line",)),
+    "flowkit_origin_entries_total": Metric(
+        "counter",
+        "Numbers of senders' lines that were there already, were skipped, or were refused because"
+        " of a hole or another writer.",
+        ("outcome",),
+    ),
     "flowkit_track_runs_total": Metric(
         "counter", "Drops that a Track has dealt with.", ("outcome",)
     ),

@@ -111,6 +111,7 @@ _OTHERS: Mapping[tuple[str, str], str] = {
     ("POST", "drop/{flow}/aggregate"): "Compute over groups of drops",
     ("POST", "track/simulate"): "Run a track that is not stored, on one drop, without any effect",
     ("POST", "track/backtest"): "Run a track over what its source holds, without any effect",
+    ("GET", "origin/{box}"): "Read how far each stream of an outbox has come",
     ("POST", "batch"): "Many reads in one request, each with an answer of its own",
 }
 """What the other routes do."""

@@ -24,6 +24,7 @@ from flowkit.server.handlers import (
     flow,
     group,
     identity,
+    origin,
     share,
     statistics,
     task,
@@ -42,6 +43,7 @@ READ = frozenset({"only", "refs"})
 FIND = frozenset({"filter", "limit", "start", "skip", "sort", "order", "only", "refs", "explain"})
 DROPS = frozenset({"hints", "positions"})
 LEVEL = frozenset({"level"})
+DEVICE = frozenset({"device"})
 FORGET = frozenset({"positions", "forget"})
 
 
@@ -122,6 +124,7 @@ ROUTES: Sequence[Route] = (
         Route("GET", "statistics/{type}/{id}" + rest, statistics.count, writes=True, params=LEVEL)
         for rest in ("", "/{year}", "/{year}/{month}", "/{year}/{month}/{day}")
     ),
+    Route("GET", "origin/{box}", origin.read, params=DEVICE),
     Route("POST", "batch", batch.run),
 )
 """Every route of this server."""

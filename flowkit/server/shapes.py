@@ -20,6 +20,8 @@ _ID = "^[a-z][0-9a-f]{24}$"
 _PATH = r"^(/[a-z0-9_:.-]+){2,}$"
 _PATH_GIVEN = r"^(/+[A-Za-z0-9_:.-]+){2,}/*$"
 
+_MESSAGE = "^[0-9a-f]{16,64}$"
+
 _ANY: Schema = {}
 _NOTHING: Schema = {"type": "object", "maxProperties": 0}
 _OBJECT: Schema = {"type": "object"}
@@ -38,6 +40,11 @@ _IDS: Schema = {
 _FILTER: Schema = {"type": "string", "maxLength": limits.filter_text_chars_max}
 _COUNT: Schema = {"type": "integer", "minimum": 0}
 _START: Schema = {"type": "integer", "minimum": 0, "maximum": limits.integer_max, "default": 0}
+
+
+def _chars(most: int) -> Schema:
+    return {"minLength": 1, "maxLength": most}
+
 
 PARAMETERS: Mapping[str, tuple[str, Schema]] = {
     "filter": ("an expression of the filter language", _FILTER),
@@ -60,6 +67,7 @@ PARAMETERS: Mapping[str, tuple[str, Schema]] = {
     "only": ("members to show, with commas between", _TEXT),
     "refs": ("fill head.references", _SWITCH),
     "hints": ("typed elements (1) or plain ones (0)", _SWITCH),
+    "device": ("the id of a Device", {"type": "string", "pattern": _ID}),
     "path": ("path of a Flow", {"type": "string", "pattern": _PATH_GIVEN}),
     "positions": ("fill head.position", _SWITCH),
     "explain": ("fill head.plan", _SWITCH),
@@ -151,6 +159,37 @@ _COMMON: Mapping[str, Schema] = {
                 ]
             },
             "body": _NOTHING,
+        },
+    },
+    "Origin": {
+        "type": "object",
+        "required": ["box", "stream", "sequence", "message"],
+        "description": "Where an entry of an array create stands in the line of its sender.",
+        "additionalProperties": False,
+        "properties": {
+            "box": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
+            "stream": {"type": "string", **_chars(limits.origin_stream_chars_max)},
+            "sequence": {**_WHOLE, "minimum": 1},
+            "message": {"type": "string", "pattern": _MESSAGE},
+            "after": {"type": "string", "pattern": _MESSAGE},
+            "to": {**_WHOLE, "minimum": 1},
+            "skip": {"type": "string", **_chars(limits.origin_reason_chars_max)},
+        },
+    },
+    "Sent": {
+        "type": "object",
+        "required": ["origin"],
+        "description": "An entry of a line: what another entry is, or a skip without anything.",
+        "properties": {"origin": {"$ref": "#/components/schemas/Origin"}},
+    },
+    "SentAnswer": {
+        "type": "object",
+        "required": ["status"],
+        "description": "An entry of a line that is not a drop, was there already, or was skipped.",
+        "properties": {
+            "status": {"const": 200},
+            "duplicate": {"const": True},
+            "skipped": {"type": "integer", "minimum": 1},
         },
     },
     "EntryError": {
@@ -273,12 +312,27 @@ def _map(values: Schema) -> Schema:
 
 
 _TEXTS = _array(_TEXT)
+_MARKS = _map(
+    {
+        "type": "object",
+        "required": ["sequence", "message", "skipped", "skips"],
+        "properties": {
+            "sequence": {**_WHOLE, "minimum": 1},
+            "message": {"type": "string", "pattern": _MESSAGE},
+            "skipped": _COUNT,
+            "skips": _array(_OBJECT),
+        },
+    }
+)
 _DROP = ref("Drop")
-_MANY_DROPS = _array({"anyOf": [_DROP, ref("EntryError")]})
+_MANY_DROPS = _array({"anyOf": [_DROP, ref("SentAnswer"), ref("EntryError")]})
 _DROP_CREATE: Schema = {
     "oneOf": [
         ref("DropCreate"),
-        {**_array(ref("DropCreate")), "maxItems": limits.array_create_entries_max},
+        {
+            **_array({"anyOf": [ref("DropCreate"), ref("Sent")]}),
+            "maxItems": limits.array_create_entries_max,
+        },
     ]
 }
 _READS: Schema = {
@@ -384,6 +438,7 @@ _SPECIAL: Mapping[tuple[str, str], tuple[Schema | None, Schema]] = {
     ("MGET", "drop/{flow}"): (_IDS, _map(_DROP)),
     ("MPUT", "drop/{flow}"): (_map(ref("DropChange")), _map(_DROP)),
     ("DELETE", "drop/{flow}"): (None, _NOTHING),
+    ("GET", "origin/{box}"): (None, _MARKS),
     ("POST", "batch"): (_READS, _array({"type": "object", "required": ["head", "body"]})),
     ("POST", "drop/{flow}/aggregate"): (_AGGREGATE, _array(_OBJECT)),
     ("POST", "track/simulate"): (_SIMULATION, _SIMULATED),

@@ -733,6 +733,21 @@ STATISTICS = [
 ]
 
 
+def test_the_marks_of_an_outbox_are_asked_for():
+    """By its name, and with the device that it is of."""
+    marks = {"air": {"sequence": 1, "message": "0" * 16, "skipped": 0, "skips": []}}
+    api, recorder = recorded(answer(marks))
+    box, device = "0f" * 16, "v" + "0" * 24
+
+    assert api.origin.read(box) == marks
+    assert recorder.asked == ("GET", f"origin/{box}", {}, None)
+    api.origin.read(box, device={"id": device})
+    assert recorder.asked == ("GET", f"origin/{box}", {"device": device}, None)
+    for wrong in ("", "0F" * 16, box + "0", None):
+        with pytest.raises(UsageError):
+            api.origin.read(wrong)
+
+
 @pytest.mark.parametrize(("name", "wire"), STATISTICS)
 def test_statistics_ask_for_a_period(name, wire):
     """By both names, with the period in the path and the level as a parameter."""

@@ -1,6 +1,6 @@
 """The budgets of the architecture page, checked: sizes, names, docstrings, dead modules.
 
-There are no exceptions. Should one be needed, it is listed here by name, with its reason.
+Exceptions are listed here by name, each with its reason.
 """
 
 import ast
@@ -16,6 +16,8 @@ PACKAGE = ROOT / "flowkit"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 MODULE_LINES_MAX = 500
+LONG = {"limits.py": "one flat table; there is nothing in it to keep in one's head"}
+"""Modules that may be longer, and why."""
 FUNCTION_LINES_MAX = 60
 POSITIONAL_MAX = 5
 NESTING_MAX = 3
@@ -81,7 +83,7 @@ def test_a_module_fits_in_a_head(path):
     """No module is longer than the budget."""
     lines = len(path.read_text(encoding="utf-8").splitlines())
 
-    assert lines <= MODULE_LINES_MAX
+    assert lines <= MODULE_LINES_MAX or named(path) in LONG
 
 
 @pytest.mark.parametrize("path", MODULES, ids=named)

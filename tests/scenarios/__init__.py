@@ -1,6 +1,6 @@
 """Scenarios: what the server does, stated completely; see ``scenario.py``."""
 
-from tests.scenarios import counts, credentials, devices, drops, flows, identities, tracks
+from tests.scenarios import counts, credentials, devices, drops, flows, identities, sending, tracks
 
 ALL = (
     *flows.TABLE,
@@ -8,6 +8,7 @@ ALL = (
     *identities.TABLE,
     *credentials.TABLE,
     *counts.TABLE,
+    *sending.TABLE,
     *tracks.TABLE,
     *devices.DEVICES,
     *devices.TASKS,

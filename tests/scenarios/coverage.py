@@ -18,9 +18,7 @@ __all__ = ["ALONE", "NOT_YET", "REFUSED", "RULES", "UNVERSIONED_TESTS", "Row", "
 REFUSED = frozenset({("POST", "identity"), ("DELETE", "identity/{id}")})
 """Routes whose only answer is a refusal (1.8)."""
 
-NOT_YET: Mapping[str, str] = {
-    "GET /origin/{box}": "origins of devices come with offline devices",
-}
+NOT_YET: Mapping[str, str] = {}
 """Routes of the protocol that this version does not have, and why."""
 
 UNVERSIONED_TESTS: Mapping[str, str] = {

@@ -32,6 +32,8 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
     "meta": ("name",),
     "answer": ("name",),
     "epoch": ("flow", "first_seq"),
+    "mark": ("scope", "box", "stream"),
+    "skip": ("scope", "box", "stream", "first"),
 }
 _JSON = {"elems", "location", "parent", "doc", "state"}
 _BOOKKEEPING = {"head", "mark_e", "mark_v", "live", "ended", "ended_bytes"}
@@ -205,6 +207,17 @@ def _answer(old: Row | None, new: Row | None, _called: Any, _paths: Any) -> Iter
     yield "answer kept" if old is None else f"answer {_verb(old, new)}"
 
 
+def _mark(_old: Row | None, new: Row | None, called: Any, _paths: Any) -> Iterator[str]:
+    row = new or {}
+    scope = row["scope"] if row["scope"][0] == "/" else called(row["scope"])
+    yield f"mark of {scope} in {row['stream']}: {row['sequence']}, {row['skipped']} skipped"
+
+
+def _skip(_old: Row | None, new: Row | None, _called: Any, _paths: Any) -> Iterator[str]:
+    row = new or {}
+    yield f"skip in {row['stream']}: {row['first']} to {row['last']}, {row['reason']}"
+
+
 _TOLD: Mapping[str, Told] = {
     "answer": _answer,
     "credential": _credential,
@@ -212,6 +225,8 @@ _TOLD: Mapping[str, Told] = {
     "drop_row": _drop_row,
     "flow": _flow,
     "group_member": _member,
+    "mark": _mark,
+    "skip": _skip,
     "identity": lambda old, new, called, _paths: _thing("identity", old, new, called),
     "object": _object,
     "statistic": _statistic,

@@ -128,6 +128,9 @@ POST share                   201  403  403  403  403  403  403  403  403  403  4
 DELETE share/{id}            200  404  404  404  404  404  404  404  404  404  404  404  404  404
 DELETE share/{id} @received  200  404  404  404  404  404  403  403  403  403  403  403  403  404
 
+GET origin/{box}             200  200  200  200  200  200  200  200  200  200  200  200  200  200
+GET origin/{box} @device     200  200  200  200  200  404  404  200  404  404  404  200  404  404
+
 POST batch                   200+ 200+ 200+ 200+ 200+ 200- 200- 200+ 200- 200- 200- 200+ 200+ 200-
 """
 
@@ -329,6 +332,8 @@ def target(world, resource, variant, who, *, public):
     elif resource == "token":
         own = world.token_ids.get(who.token) if variant == "itself" else None
         found.id = own or world.make("token", paths={path: {"dropRead": True}})["id"]
+    elif resource == "origin" and variant == "device":
+        found.id = world.make("device", path=path)["id"]
     elif resource == "share":
         receiver = world.ids[who.account]
         if variant != "received" or who.account == "nora":
@@ -361,7 +366,7 @@ def request_of(world, method, pattern, found):
     member, value = CHANGES.get(resource, ("", ""))
     counted = "flowDropAdded" if found.id == found.flow else "apiCallByIdentity"
     names = {"{id}": found.id, "{flow}": found.flow, "{member}": member, "{type}": counted}
-    names |= {"{year}": "2017", "{month}": "12", "{day}": "9"}
+    names |= {"{year}": "2017", "{month}": "12", "{day}": "9", "{box}": "0f" * 16}
     address = "/".join(names.get(part, part) for part in pattern.split("/"))
     body = {
         "PUT": {member: value},
@@ -370,6 +375,8 @@ def request_of(world, method, pattern, found):
     }.get(method, b"")
     if (method, pattern) == ("GET", "drop"):
         address += f"?path={found.path}"
+    elif resource == "origin":
+        address += f"?device={found.id}" if found.id != found.flow else ""
     elif (method, pattern) == ("MGET", "drop"):
         body = [{"flowId": found.flow}]
     elif (method, pattern) == ("GET", "identity"):
@@ -415,7 +422,7 @@ def cell_of(answer, method, pattern, found):
     body = answer.body
     if (answer.status, method, pattern) == (200, "POST", "batch"):
         return f"{answer.status}{'+' if body[0]['head']['status'] == 200 else '-'}"
-    is_list = method == "GET" and "{id}" not in pattern
+    is_list = method == "GET" and "{id}" not in pattern and "{box}" not in pattern
     if answer.status != 200 or not (is_list or method == "MGET"):
         return str(answer.status)
     if (method, pattern) == ("MGET", "drop"):

@@ -10,7 +10,7 @@ import apsw
 import pytest
 
 from flowkit.query.params import Query
-from flowkit.server.auth import hash_secret
+from flowkit.server.auth import authenticate, hash_secret
 from flowkit.server.plan import plan_find
 from flowkit.server.store import migrations
 from flowkit.server.store.base import Secret
@@ -125,6 +125,34 @@ def test_a_migrated_store_takes_what_is_new(folder):
 
     assert len(look_into(folder, lambda r: r.deliveries(track, 10))) == 2
     assert verify(folder / FILE_NAME) == []
+
+
+def test_the_tokens_of_devices_say_whose_they_are_since_schema_3(tmp_path):
+    """Those of the two devices that have theirs still, and no other."""
+    packed = (STORES / "schema_2.sqlite.gz").read_bytes()
+    (tmp_path / FILE_NAME).write_bytes(gzip.decompress(packed))
+    store = open_store(tmp_path, clock_ms=lambda: 1_512_837_400_000)
+    try:
+        tokens = store.read(lambda r: r.objects("token"))
+        wanted = {each.doc["tokenId"]: each for each in store.read(lambda r: r.objects("device"))}
+        assert [each.doc["path"] for each in wanted.values() if each.state == {}] == [
+            "/nora/devices/first",
+            "/nora/devices/second",
+            "/nora/devices/gone",
+        ]
+        assert [token.state.get("deviceId") for token in tokens] == [
+            wanted[token.id].id if token.id in wanted else None for token in tokens
+        ]
+        assert len(tokens) == 3
+
+        def known(reader, token):
+            string = token.state["tokenString"]
+            return authenticate(reader, string, "nora", 1_512_837_400_000).scope
+
+        scopes = [store.read(lambda r, t=token: known(r, t)) for token in tokens]
+        assert scopes == [*(wanted[token.id].id for token in tokens[:2]), "/nora"]
+    finally:
+        store.close()
 
 
 def test_a_migrated_store_has_the_tables_of_a_new_one(folder, tmp_path):

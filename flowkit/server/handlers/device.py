@@ -25,7 +25,7 @@ from flowkit.server.auth import Credential, covers
 from flowkit.server.call import Call
 from flowkit.server.checking import Checked
 from flowkit.server.handlers.objects import demand_change, demand_master, is_seen, noun_of
-from flowkit.server.handlers.token import issue
+from flowkit.server.handlers.token import hand_over, issue
 from flowkit.server.store.base import Reader, StoredObject, Writer
 
 __all__ = ["DEVICE"]
@@ -100,6 +100,7 @@ def _create(writer: Writer, who: Credential, call: Call, checked: Checked) -> St
         {"status": UNSEEN, **checked.members, "tokenId": token.id},
         creator=who.account.identity_id,
     )
+    hand_over(writer, token.id, made.id)
     return made if keep else replace(made, state={_TOLD_ONCE: token.state[_TOLD_ONCE]})
 
 

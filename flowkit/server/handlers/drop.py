@@ -1,6 +1,8 @@
 """The endpoints of Drops.
 
-Source: protocol 1.4 (Drop), 3.5 (routes), 3.6 (parameters), 12 (array create); ``positions`` 2.7.
+Arrays of entries are in ``arrays.py``.
+
+Source: protocol 1.4 (Drop), 3.5 (routes), 3.6 (parameters); ``positions`` 2.7.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from flowkit import limits
-from flowkit.errors import BadRequest, NotFound, PlatformError
+from flowkit.errors import BadRequest, NotFound
 from flowkit.protocol.envelope import NOT_LOCATED
 from flowkit.protocol.resources import RESOURCES
 from flowkit.query.params import Query
@@ -25,6 +27,7 @@ from flowkit.server.checking import (
     check_member,
     notes_for_unknown,
 )
+from flowkit.server.handlers.arrays import arrival_of, check_entry, create_many, take_in
 from flowkit.server.plan import plan_find
 from flowkit.server.showing import drop_told, references, referring, shown_drop
 from flowkit.server.store.base import Reader, StoredDrop, StoredFlow, Writer, Written
@@ -225,96 +228,18 @@ def create(call: Call) -> Work:
     query = call.query()
     body = call.body(entries_apart=True)
     if isinstance(body, list):
-        return _create_many(call, query, body)
-    checked = _check(call, body)
+        return create_many(call, query, body)
+    if isinstance(body, dict) and "origin" in body:
+        raise BadRequest("origin: stands in the entries of an array: send [{…}]")
+    checked = check_entry(call, body)
 
     def work(writer: Writer, who: Credential) -> Result:
-        written = _ingest(call, writer, who, _arrival(call, checked))
+        written = take_in(call, writer, who, arrival_of(call, checked))
         status = 200 if written.kind == "replace" else 201
         position = written.position
         return _shown(call, query, writer, who, written.drop, position=position, status=status)
 
     return work
-
-
-def _check(call: Call, body: Any) -> Checked:
-    checked = ingest.check_drop(body, typed=call.typed, addressed="flow" in call.args)
-    call.note(checked.notes)
-    return checked
-
-
-def _arrival(call: Call, checked: Checked, flow: StoredFlow | None = None) -> ingest.Arrival:
-    return ingest.Arrival(checked, call.now_ms, call.places, call.args.get("flow"), flow=flow)
-
-
-def _ingest(call: Call, writer: Writer, who: Credential, arrival: ingest.Arrival) -> Written:
-    written = ingest.create(writer, who, arrival)
-    call.note(arrival.checked.notes)
-    return written
-
-
-def _create_many(call: Call, query: Query, bodies: list[Any]) -> Work:
-    """One commit for all; each entry on its own: 201 if all were stored, 207 otherwise."""
-    most = limits.array_create_entries_max
-    if len(bodies) > most:
-        raise BadRequest(f"body: has {len(bodies)} entries, the limit is {most}", status=413)
-    entries = [_checked_or_error(call, body) for body in bodies]
-    typed = call.shows_types(query)
-
-    def work(writer: Writer, who: Credential) -> Result:
-        flow = None
-        if "flow" in call.args:
-            flow = flow_with_id(writer, who, call.args["flow"], "dropWrite")
-        located: dict[Any, StoredFlow | None] = {}  # each flow is looked up once
-        answers: list[Any] = []
-        docs: list[dict[str, Any]] = []
-        positions: dict[str, str] = {}
-        failed = False
-        for entry in entries:
-            try:
-                if isinstance(entry, PlatformError):
-                    raise entry
-                place = entry.members.get("flowId") or entry.members.get("path")
-                arrival = _arrival(call, entry, flow or located.get(place))
-                written = _ingest(call, writer, who, arrival)
-                located[place] = arrival.flow
-            except PlatformError as error:
-                if error.status >= 500:
-                    raise
-                failed = True
-                answers.append({"status": error.status, "errors": list(error.errors)})
-                continue
-            answers.append(shown_drop(written.drop, typed=typed, only=query.only))
-            docs.append(written.drop.doc)
-            positions[written.drop.doc["flowId"]] = written.position
-        result = Result(answers, status=207 if failed else 201)
-        if query.refs:
-            result.references = references(writer, who, docs)
-        _put_positions(result, query, positions, flow)
-        return result
-
-    return work
-
-
-def _checked_or_error(call: Call, body: Any) -> Checked | PlatformError:
-    if isinstance(body, BadRequest):
-        return body
-    try:
-        return _check(call, body)
-    except PlatformError as error:
-        return error
-
-
-def _put_positions(
-    result: Result, query: Query, positions: dict[str, str], flow: StoredFlow | None
-) -> None:
-    """``head.position`` where the address names the flow, ``head.positions`` by id otherwise."""
-    if not query.positions:
-        return
-    if flow is None:
-        result.head["positions"] = positions
-    else:
-        result.head["position"] = positions.get(flow.id, flow.position)
 
 
 def update(call: Call) -> Work:

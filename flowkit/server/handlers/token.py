@@ -24,7 +24,7 @@ from flowkit.server.handlers.objects import demand_master, look_at, noun_of, own
 from flowkit.server.handlers.verbs import Looked, Show
 from flowkit.server.store.base import Account, Reader, StoredObject, Writer
 
-__all__ = ["FLAGS", "TOKEN", "issue"]
+__all__ = ["FLAGS", "TOKEN", "hand_over", "issue"]
 
 FLAGS = ("dropRead", "dropWrite", "administer")
 """The flags that a Token may have; it may ``read`` everything on its paths without one."""
@@ -54,6 +54,17 @@ def issue(
     )
     writer.create_credential(hash_secret(secret), account.name, made.id, expiry_of(made.doc))
     return made if keep else replace(made, state={_TOLD_ONCE: secret})
+
+
+def hand_over(writer: Writer, token_id: str, device_id: str) -> None:
+    """Note that a Token is a Device's: ``Credential.device_id`` of who comes with it.
+
+    The Device gets its lines of sending by that, whichever of its Tokens it comes with.
+    """
+    token = writer.object("token", token_id)
+    if token is not None:
+        state = {**token.state, "deviceId": device_id}
+        writer.update_object(token, {}, editor=None, state=state)
 
 
 def _seen(_reader: Reader, who: Credential, found: StoredObject) -> bool:

@@ -24,7 +24,10 @@ from flowkit.server.store.values import (
     Delivery,
     FlowCommit,
     Found,
+    LineTold,
+    Mark,
     Secret,
+    Skip,
     StoredDrop,
     StoredFlow,
     StoredObject,
@@ -42,8 +45,13 @@ __all__ = [
     "Delivery",
     "FlowCommit",
     "Found",
+    "LineTold",
+    "Mark",
+    "MarkReader",
+    "MarkWriter",
     "Reader",
     "Secret",
+    "Skip",
     "Store",
     "StoredDrop",
     "StoredFlow",
@@ -56,11 +64,43 @@ __all__ = [
 T = TypeVar("T")
 
 
+class MarkReader(Protocol):
+    """What a reading transaction knows of the lines of senders (``positions`` 9).
+
+    A scope is the id of a device, or the name of an account behind a slash.
+    """
+
+    def of(self, scope: str, box: str, stream: str) -> Mark:
+        """The mark of a line; number 0 where nothing was ever settled."""
+
+    def of_box(self, scope: str, box: str) -> dict[str, LineTold]:
+        """Stream to its mark and the ranges it skipped last, of every line of a box."""
+
+    def lines(self, scope: str) -> int:
+        """How many lines a scope has."""
+
+
+class MarkWriter(MarkReader, Protocol):
+    """How a writing transaction moves the marks of lines."""
+
+    def settle(
+        self, scope: str, line: tuple[str, str], mark: Mark, skips: Sequence[Skip] = ()
+    ) -> None:
+        """Move the mark of a line (box, stream), and note what it skipped on the way."""
+
+    def forget(self, scope: str) -> None:
+        """Remove every mark of a scope that is gone."""
+
+
 class Reader(Protocol):
     """The verbs of a reading transaction: one snapshot for all of them.
 
     What all of them give together is bounded in bytes; beyond, they raise ``BadRequest``.
     """
+
+    @property
+    def marks(self) -> MarkReader:
+        """The marks of senders."""
 
     def account(self, name: str) -> Account | None:
         """The account of that name."""
@@ -153,6 +193,10 @@ class Reader(Protocol):
 
 class Writer(Reader, Protocol):
     """The verbs of a writing transaction; they see what the transaction has written so far."""
+
+    @property
+    def marks(self) -> MarkWriter:
+        """The marks of senders, to be moved in the commit of what they speak of."""
 
     def create_account(self, name: str, secret_hash: bytes) -> Account:
         """A new account with its identity and master token."""

@@ -55,6 +55,22 @@ STEPS: Mapping[int, Sequence[str]] = {
         """CREATE TABLE lease (
             name TEXT PRIMARY KEY, holder TEXT NOT NULL, until INTEGER NOT NULL) WITHOUT ROWID""",
     ),
+    # The lines of senders; the Token of a device says whose it is.
+    3: (
+        # Senders: how far each line has come, and what it skipped last.
+        """CREATE TABLE mark (
+            scope TEXT NOT NULL, box TEXT NOT NULL, stream TEXT NOT NULL,
+            sequence INTEGER NOT NULL, message TEXT NOT NULL, skipped INTEGER NOT NULL,
+            PRIMARY KEY (scope, box, stream)) WITHOUT ROWID""",
+        """CREATE TABLE skip (
+            scope TEXT NOT NULL, box TEXT NOT NULL, stream TEXT NOT NULL, first INTEGER NOT NULL,
+            last INTEGER NOT NULL, reason TEXT NOT NULL, at INTEGER NOT NULL,
+            PRIMARY KEY (scope, box, stream, first)) WITHOUT ROWID""",
+        """UPDATE object SET state = jsonb_set(state, '$.deviceId', device)
+            FROM (SELECT id AS device, json_extract(doc, '$.tokenId') AS token
+                FROM object WHERE kind = 'device')
+            WHERE id = token AND kind = 'token'""",
+    ),
 }
 """The version that a step leads to, from the one before it, and its statements."""
 

@@ -31,6 +31,7 @@ from flowkit.server.store.base import (
     StoredObject,
     TrackState,
 )
+from flowkit.server.store.marks import Marks
 from flowkit.server.store.objects import Objects
 from flowkit.server.store.rows import (
     DROP_COLUMNS,
@@ -97,6 +98,7 @@ class Reading:
         self._bytes_left = house.answer_bytes_max
         self._objects = Objects(connection, self._count)
         self._uncounted = Objects(connection, _ignore)
+        self.marks = Marks(connection, self._count)
         connection.set_progress_handler(self._is_late, _STEPS_BETWEEN_LOOKS)
 
     def _is_late(self) -> bool:

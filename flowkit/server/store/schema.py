@@ -36,7 +36,7 @@ __all__ = [
     "set_meta",
 ]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """What this flowkit writes; ``migrations.py`` leads from every earlier one to it."""
 
 SYNCHRONOUS = {"OFF": 0, "NORMAL": 1, "FULL": 2, "EXTRA": 3}
@@ -118,6 +118,15 @@ TABLES = (
         PRIMARY KEY (id, kind, hour)) WITHOUT ROWID""",
     """CREATE TABLE lease (
         name TEXT PRIMARY KEY, holder TEXT NOT NULL, until INTEGER NOT NULL) WITHOUT ROWID""",
+    # Senders: how far each line has come, and what it skipped last.
+    """CREATE TABLE mark (
+        scope TEXT NOT NULL, box TEXT NOT NULL, stream TEXT NOT NULL,
+        sequence INTEGER NOT NULL, message TEXT NOT NULL, skipped INTEGER NOT NULL,
+        PRIMARY KEY (scope, box, stream)) WITHOUT ROWID""",
+    """CREATE TABLE skip (
+        scope TEXT NOT NULL, box TEXT NOT NULL, stream TEXT NOT NULL, first INTEGER NOT NULL,
+        last INTEGER NOT NULL, reason TEXT NOT NULL, at INTEGER NOT NULL,
+        PRIMARY KEY (scope, box, stream, first)) WITHOUT ROWID""",
 )
 
 

@@ -20,7 +20,10 @@ __all__ = [
     "Delivery",
     "FlowCommit",
     "Found",
+    "LineTold",
+    "Mark",
     "Secret",
+    "Skip",
     "StoredDrop",
     "StoredFlow",
     "StoredObject",
@@ -50,6 +53,45 @@ class Secret:
     account: Account
     object_id: str | None = None
     expires_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How far the line of a sender has come (``positions`` 9).
+
+    Attributes:
+        sequence: the number of the last message that was settled, 0 for none.
+        message: the name of that message, None for none.
+        skipped: how many numbers of the line were settled without storing anything.
+    """
+
+    sequence: int = 0
+    message: str | None = None
+    skipped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """A range of numbers that a sender settled without sending anything under them.
+
+    Attributes:
+        first, last: the range.
+        reason: what the sender says.
+        at_ms: when the server was told, in ms since 1970 UTC.
+    """
+
+    first: int
+    last: int
+    reason: str
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class LineTold:
+    """A line with its mark and the newest ranges that it skipped, oldest first."""
+
+    mark: Mark
+    skips: tuple[Skip, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ Source: ``positions`` 11 (I1, I2).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from os import PathLike
 from typing import Any
@@ -93,6 +93,31 @@ _BESIDE_THE_FLOWS = (
 )
 """What must not be, since schema 2: a sentence without its number, and the number."""
 
+_SENDERS = (
+    (
+        "marks of senders contradict themselves",
+        "SELECT count(*) FROM mark WHERE sequence < 1 OR skipped NOT BETWEEN 0 AND sequence",
+    ),
+    (
+        "marks of senders belong to no device and no account",
+        "SELECT count(*) FROM mark WHERE scope NOT IN (SELECT id FROM object WHERE kind = 'device'"
+        " UNION ALL SELECT '/' || name FROM identity)",
+    ),
+    (
+        "skipped ranges contradict themselves or their mark",
+        "SELECT count(*) FROM skip LEFT JOIN mark USING (scope, box, stream)"
+        " WHERE first NOT BETWEEN 1 AND last OR sequence IS NULL OR last > sequence",
+    ),
+    (
+        "tokens say that they are of a device that does not have them",
+        "SELECT count(*) FROM object AS token LEFT JOIN object AS device"
+        " ON device.id = json_extract(token.state, '$.deviceId') AND device.kind = 'device'"
+        " WHERE token.kind = 'token' AND json_extract(token.state, '$.deviceId') IS NOT NULL"
+        " AND device.id IS NULL",
+    ),
+)
+"""The same, since schema 3."""
+
 _SUMMED = f"SELECT crc, {SUMMED_COLUMNS}, {DROP_COLUMNS} FROM drop_row WHERE crc IS NOT NULL"
 
 _ROW_BYTES = (
@@ -158,7 +183,8 @@ def verify(store: apsw.Connection | str | PathLike[str]) -> list[str]:
             version = check_version(store, store.filename)
         except apsw.Error as error:
             return [f"the file: {error}"]
-        return [fault for check in _CHECKS[version >= 2] for fault in _outcome(check, store)]
+        checks = [check for since, check in _CHECKS if version >= since]
+        return [fault for check in checks for fault in _outcome(check, store)]
     finally:
         with suppress(apsw.Error):  # on a damaged file even that may fail
             store.execute("COMMIT")
@@ -184,7 +210,16 @@ def _check_file(store: apsw.Connection) -> list[str]:
 
 def _check_rest(store: apsw.Connection) -> list[str]:
     """What stands beside the flows."""
-    counted = [(store.execute(sql).get, what) for what, sql in _BESIDE_THE_FLOWS]
+    return _counted(store, _BESIDE_THE_FLOWS)
+
+
+def _check_senders(store: apsw.Connection) -> list[str]:
+    """The lines of senders."""
+    return _counted(store, _SENDERS)
+
+
+def _counted(store: apsw.Connection, rules: Sequence[tuple[str, str]]) -> list[str]:
+    counted = [(store.execute(sql).get, what) for what, sql in rules]
     return [f"{count} {what}" for count, what in counted if count]
 
 
@@ -259,8 +294,11 @@ def _epochs(store: apsw.Connection, flow: tuple[Any, ...]) -> list[str]:
     return faults
 
 
-_CHECKS = {
-    False: (_check_file, _check_flows),
-    True: (_check_file, _check_flows, _check_rest, _check_sums),
-}
-"""The checks of a file before schema 2, and since."""
+_CHECKS = (
+    (1, _check_file),
+    (1, _check_flows),
+    (2, _check_rest),
+    (2, _check_sums),
+    (3, _check_senders),
+)
+"""Each check with the first schema that has what it looks at."""

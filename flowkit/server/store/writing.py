@@ -173,6 +173,7 @@ class Writing(Reading):
         execute("DELETE FROM credential WHERE account = ?", (name,))
         execute("DELETE FROM identity WHERE id = ?", (account.identity_id,))
         self._counting.forget(account.identity_id)
+        self.marks.forget(f"/{name}")
         self._kinds_in_job.add("identity")
 
     def update_identity(
@@ -340,6 +341,7 @@ class Writing(Reading):
         now = self._present(kind, object_id)
         self._making.delete(object_id)
         self._counting.forget(object_id)
+        self.marks.forget(object_id)
         self._object_changed(object_id, now, None)
 
     def _present(self, kind: str, object_id: str) -> StoredObject:

@@ -13,13 +13,14 @@ from typing import Any
 
 from flowkit.errors import BadRequest, NotFound
 from flowkit.protocol.envelope import NOT_LOCATED
+from flowkit.protocol.resources import RESOURCES
 from flowkit.server.auth import Credential
 from flowkit.server.call import Call, Result, Work
 from flowkit.server.handlers.objects import is_seen
 from flowkit.server.marks import BOX
 from flowkit.server.store.base import LineTold, Reader
 
-__all__ = ["read", "scope_asked"]
+__all__ = ["device_asked", "read", "scope_asked"]
 
 
 def read(call: Call) -> Work:
@@ -28,7 +29,7 @@ def read(call: Call) -> Work:
     if not BOX.fullmatch(box):
         raise BadRequest("box: must be 32 hexadecimal digits, 0-9 and a-f")
     call.query()  # tells of parameters that are not known
-    device_id = call.params.get("device")
+    device_id = device_asked(call)
 
     def work(reader: Reader, who: Credential) -> Result:
         lines = reader.marks.of_box(scope_asked(reader, who, device_id), box)
@@ -37,7 +38,19 @@ def read(call: Call) -> Work:
     return work
 
 
-def scope_asked(reader: Reader, who: Credential, device_id: Any) -> str:
+def device_asked(call: Call) -> str | None:
+    """The parameter ``device``.
+
+    Raises:
+        BadRequest: it is not the id of a Device.
+    """
+    device_id = call.params.get("device")
+    if device_id is None or RESOURCES["device"].is_id(device_id):
+        return device_id
+    raise BadRequest("device: must be the id of a Device")
+
+
+def scope_asked(reader: Reader, who: Credential, device_id: str | None) -> str:
     """The scope of a Device that *who* may read, or without one that of *who* itself.
 
     Raises:
@@ -45,7 +58,7 @@ def scope_asked(reader: Reader, who: Credential, device_id: Any) -> str:
     """
     if device_id is None or device_id == who.device_id:
         return who.scope
-    found = reader.object("device", str(device_id))
+    found = reader.object("device", device_id)
     if found is None or not is_seen(reader, who, found):
         raise NotFound(NOT_LOCATED)
     return found.id

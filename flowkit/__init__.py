@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from flowkit.errors import Forbidden as Forbidden
     from flowkit.errors import LimitError as LimitError
     from flowkit.errors import NotFound as NotFound
+    from flowkit.errors import OutboxError as OutboxError
+    from flowkit.errors import OutboxFull as OutboxFull
     from flowkit.errors import PlatformError as PlatformError
     from flowkit.errors import ProtocolError as ProtocolError
     from flowkit.errors import ServerError as ServerError
@@ -90,6 +92,8 @@ _HOMES = {
         "Forbidden",
         "LimitError",
         "NotFound",
+        "OutboxError",
+        "OutboxFull",
         "PlatformError",
         "ProtocolError",
         "ServerError",

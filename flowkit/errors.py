@@ -1,6 +1,6 @@
 """Every error that flowkit raises, in one tree.
 
-There are three branches because a caller can do three different things about a failure::
+There are branches because a caller can do different things about a failure::
 
     FlowKitError
     |- Cancelled             the call was stopped by its own caller before it ended
@@ -9,6 +9,8 @@ There are three branches because a caller can do three different things about a 
     |  |  `- FilterSyntaxError       text that is not a filter: line, column, caret, hint
     |  |- SettingsError          a missing or contradictory setting
     |  `- LimitError             a value beyond a bound of ``flowkit.limits``
+    |     `- OutboxFull             an outbox has no room for what it was given
+    |- OutboxError           the file of an outbox could not be written or read
     |- TransportError        nobody answered; ``retryable`` says whether asking again is safe
     |  |- ConnectError           no connection: nothing was sent
     |  |- DeadlineExceeded       the time was up
@@ -45,6 +47,8 @@ __all__ = [
     "Forbidden",
     "LimitError",
     "NotFound",
+    "OutboxError",
+    "OutboxFull",
     "PlatformError",
     "ProtocolError",
     "ServerError",
@@ -168,6 +172,33 @@ class LimitError(UsageError):
         self.size = size
         self.limit = limit
         self.unit = unit
+
+
+class OutboxFull(LimitError):
+    """An outbox has no room for what it was given; nothing of it was kept."""
+
+
+class OutboxError(FlowKitError):
+    """The file of an outbox could not be written or read.
+
+    Args:
+        path: the file.
+        problem: what the disk or SQLite said.
+        full: whether there was no room; what was given is not in the file then, and the outbox
+            goes on when there is room again.
+    """
+
+    def __init__(self, path: str, problem: str, *, full: bool = False) -> None:
+        super().__init__(path, problem)
+        self.path = path
+        self.problem = problem
+        self.full = full
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.args, self.__dict__.copy())
+
+    def __str__(self) -> str:
+        return f"the outbox {self.path}: {self.problem}{self._called()}"
 
 
 class TransportError(FlowKitError):

@@ -21,6 +21,14 @@ SAID = [
         "the filter is 70000 characters, the limit is 65536 characters",
     ),
     (
+        errors.OutboxFull("the outbox", size=3, limit=2, unit="entries"),
+        "the outbox is 3 entries, the limit is 2 entries",
+    ),
+    (
+        errors.OutboxError("/var/box.db", "disk is full", full=True),
+        "the outbox /var/box.db: disk is full",
+    ),
+    (
         errors.FilterSyntaxError("expected a value", text="a ==", offset=4, hint="add one"),
         "expected a value at column 5 (add one)\n  a ==\n      ^",
     ),
@@ -85,8 +93,13 @@ def test_every_class_is_in_the_table():
 
 
 def test_a_class_is_in_one_branch():
-    """Mend the call, ask again, or read what the server said: never two of them."""
-    branches = (errors.UsageError, errors.TransportError, errors.PlatformError)
+    """Mend the call, see to the disk, ask again, or read what the server said: never two."""
+    branches = (
+        errors.UsageError,
+        errors.OutboxError,
+        errors.TransportError,
+        errors.PlatformError,
+    )
 
     for error, _ in SAID:
         wanted = 0 if isinstance(error, errors.Cancelled) else 1

@@ -1,6 +1,7 @@
 """Reference tables made from the code's own tables, so that the pages cannot fall behind.
 
-``.. flowkit-limits::`` lists every bound of ``flowkit/limits.py`` with its reason;
+``.. flowkit-limits::`` lists every bound of ``flowkit/limits.py`` and
+``flowkit/device/bounds.py`` with its reason;
 ``.. flowkit-errors::`` lists every error class with its first sentence, as the tree they form;
 ``.. flowkit-protocol::`` lists every row of the route table with the scenarios that show it and
 each of its parameters; ``.. flowkit-rules::`` lists rules of the protocol with their tests;
@@ -17,22 +18,21 @@ from docutils.statemachine import StringList
 from session_diagram import drawing, rows
 from sphinx.util.docutils import SphinxDirective
 
+import flowkit.device.bounds
 import flowkit.errors
 import flowkit.limits
 from flowkit.protocol.session import Side
 
 
 def limits():
-    """(name, value, reason) of every bound, in the order of the file."""
-    tree = ast.parse(Path(flowkit.limits.__file__).read_text(encoding="utf-8"))
-    for bound, reason in zip(tree.body, tree.body[1:], strict=False):
-        target = bound.targets[0] if isinstance(bound, ast.Assign) else None
-        if target is not None and isinstance(reason, ast.Expr):
-            yield (
-                target.id,
-                getattr(flowkit.limits, target.id),
-                inspect.cleandoc(reason.value.value),
-            )
+    """(name, value, reason) of every bound, in the order of the files."""
+    for module in (flowkit.limits, flowkit.device.bounds):
+        tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
+        for bound, reason in zip(tree.body, tree.body[1:], strict=False):
+            target = bound.targets[0] if isinstance(bound, ast.Assign) else None
+            if target is not None and isinstance(reason, ast.Expr):
+                why = inspect.cleandoc(reason.value.value)
+                yield target.id, getattr(module, target.id), why
 
 
 def errors(base=flowkit.errors.FlowKitError, depth=0):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import flowkit.device.bounds
 import flowkit.errors
 from flowkit.query import nodes
 
@@ -45,9 +46,10 @@ def test_every_error_says_when_it_is_raised():
     assert ".. flowkit-errors::" in page("errors")
 
 
-def test_every_limit_has_its_reason():
-    """Each bound in limits.py is followed by the sentence that the limits page shows."""
-    tree = ast.parse(inspect.getsource(flowkit.limits))
+@pytest.mark.parametrize("module", [flowkit.limits, flowkit.device.bounds])
+def test_every_limit_has_its_reason(module):
+    """Each bound of the two files is followed by the sentence that the limits page shows."""
+    tree = ast.parse(inspect.getsource(module))
     bounds = [node for node in tree.body if isinstance(node, ast.Assign)]
     reasons = [
         after

@@ -1,0 +1,116 @@
+"""What one file keeps about itself: whose it is, its clock, its values, its free room."""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+
+from flowkit.device import bounds
+from flowkit.device.ages import AgeClock
+from flowkit.device.letters import Report, report
+from flowkit.device.opening import Opened
+from flowkit.device.room import Room
+from flowkit.device.rows import Ledger
+from flowkit.device.salvage import salvage
+from flowkit.errors import SettingsError
+
+__all__ = ["Owner", "begin", "bind", "give_back", "keep", "kept", "note_clock"]
+
+Db = sqlite3.Connection
+Owner = tuple[str | None, str | None]
+
+
+def begin(
+    db: Db, ledger: Ledger, ages: AgeClock, *, opened: Opened, room: Room, owner: Owner
+) -> list[Report]:
+    """Read what the file holds when it is opened, or take over what can be read of a damaged one.
+
+    Raises:
+        SettingsError: it holds entries of another device.
+    """
+    ledger.load(db)
+    noted = dict(db.execute("SELECT name, value FROM meta WHERE name IN ('age', 'wall')"))
+    ages.begin(noted.get("age", 0), noted.get("wall", 0))
+    room.prepare(db)
+    told = []
+    if opened.aside is not None:
+        now = (ages.wall_ms(), ages.now())
+        taken_over = salvage(db, ledger, opened.aside, now)
+        facts = {"file": opened.aside, "problem": opened.problem, "salvaged": taken_over}
+        told.append(report(db, "set aside", now[0], {**facts, "box": ledger.box}))
+    if owner != (None, None):
+        told += bind(db, ledger, room.path, owner, ages.wall_ms())
+    return told
+
+
+def bind(db: Db, ledger: Ledger, path: str, owner: Owner, at_ms: int) -> list[Report]:
+    """Make the file that of *owner* (device and instance; None leaves what it is).
+
+    Raises:
+        SettingsError: it is another's and holds entries or dead letters of it.
+    """
+    before = (ledger.device, ledger.instance)
+    after = (owner[0] or before[0], owner[1] or before[1])
+    if after == before:
+        return []
+    told = []
+    if any(was is not None and was != now for was, now in zip(before, after, strict=True)):
+        dead = db.execute("SELECT count(*) FROM dead").fetchone()[0]
+        if ledger.count or dead:
+            raise SettingsError(
+                f"the outbox {path} holds {ledger.count} entries and {dead} dead letters of "
+                f"{_named(before)}, and was opened for {_named(after)}",
+                hint="send them as the former, drop them, or take another file",
+            )
+        db.execute("DELETE FROM row")
+        db.execute("DELETE FROM piece")
+        db.execute("DELETE FROM stream")
+        db.execute("DELETE FROM value")
+        db.execute("UPDATE meta SET value=? WHERE name='box'", (secrets.token_hex(16),))
+        facts = {"from": list(before), "to": list(after)}
+        told.append(report(db, "rebound", at_ms, facts))
+    for name, value in zip(("device", "instance"), after, strict=True):
+        if value is not None:
+            db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+    ledger.load(db)
+    return told
+
+
+def _named(owner: Owner) -> str:
+    device, instance = owner
+    at = f" at {instance}" if instance else ""
+    return f"the device {device!r}{at}" if device else f"a device without a name{at}"
+
+
+def note_clock(db: Db, ages: AgeClock, *, always: bool = False) -> None:
+    """Write the clock of ages into the file, now and then."""
+    note = ages.to_note(always=always)
+    if note is not None:
+        db.execute("INSERT OR REPLACE INTO meta VALUES ('age', ?), ('wall', ?)", note)
+
+
+def give_back(db: Db) -> None:
+    """Give some room of a file that is mostly empty back to the disk.
+
+    Python's sqlite3 stops after the first page of a larger count, so they are asked for one by one.
+    """
+    free = db.execute("PRAGMA freelist_count").fetchone()[0]
+    if free < bounds.outbox_free_pages_min:
+        return
+    if free * 2 > db.execute("PRAGMA page_count").fetchone()[0]:
+        for _ in range(bounds.outbox_free_pages_step):
+            db.execute("PRAGMA incremental_vacuum(1)")
+
+
+def keep(db: Db, name: str, data: bytes | None) -> None:
+    """Write a value, or take it out."""
+    if data is None:
+        db.execute("DELETE FROM value WHERE name=?", (name,))
+    else:
+        db.execute("INSERT OR REPLACE INTO value VALUES (?, ?)", (name, data))
+
+
+def kept(db: Db, name: str) -> bytes | None:
+    """A value as it was written."""
+    found = db.execute("SELECT json FROM value WHERE name=?", (name,)).fetchone()
+    return None if found is None else found[0]

@@ -1,0 +1,69 @@
+"""Every bound and default of the device side, as ``flowkit/limits.py`` has those of the rest.
+
+They stand here so that a device loads no figures of servers. The page of limits shows both files.
+"""
+
+from __future__ import annotations
+
+outbox_rows_max = 1_000_000
+"""Entries that an outbox keeps unless it is told otherwise: eleven days at one a second."""
+
+outbox_bytes_max = 1024 * 1024 * 1024
+"""Bytes of entries and payloads that an outbox keeps unless it is told otherwise."""
+
+outbox_entry_bytes_max = 900 * 1024
+"""Largest entry, as JSON; an array with its origin stays below 1 MiB. Payloads may be larger."""
+
+outbox_stream_chars_max = 250
+"""Longest name of a stream (positions 9)."""
+
+outbox_streams_max = 10_000
+"""Streams of one outbox: a platform keeps as many marks for one device (positions 9)."""
+
+outbox_peek_rows_max = 1_000
+"""Entries of one look, and of one request."""
+
+outbox_peek_bytes_max = 4 * 1024 * 1024
+"""Bytes of the entries of one look; the first is always shown."""
+
+outbox_piece_bytes = 256 * 1024
+"""Bytes of one piece of a payload: reading some of it loads no more than the pieces around it."""
+
+outbox_expire_rows_max = 500
+"""Entries that one commit drops for their age; what is left over goes with the next."""
+
+outbox_dead_max = 10_000
+"""Dead letters that are kept; beyond, the oldest is discarded and that is reported."""
+
+outbox_reports_max = 1_000
+"""Reports that are kept (forks, holes, what was dropped); the oldest go."""
+
+outbox_error_chars_max = 500
+"""Characters of an entry's last error that are kept."""
+
+outbox_value_bytes_max = 1024 * 1024
+"""Largest of the values that are kept beside the entries, as JSON."""
+
+outbox_busy_timeout_s = 5.0
+"""Seconds that a commit waits for another program that has the file open, a backup for example."""
+
+outbox_wal_bytes = 4 * 1024 * 1024
+"""Bytes that the write-ahead log keeps when it starts anew: a full disk does not stop settling."""
+
+outbox_free_pages_min = 256
+"""Free pages of 4 KiB below which a file does not give room back to the disk."""
+
+outbox_free_pages_step = 64
+"""Pages that one commit gives back, so that none of them takes long."""
+
+outbox_gather_max_s = 0.002
+"""Longest that a commit waits for the other threads which took part in the one before."""
+
+outbox_clock_note_ms = 10_000
+"""Milliseconds between two notes of the clock by which ages are measured."""
+
+outbox_clock_sane_ms = 1_577_836_800_000
+"""The year 2020: a device whose clock says less has not been told the time yet."""
+
+outbox_log_pause_s = 60.0
+"""Seconds between two lines in the log about entries that were dropped for room or age."""

@@ -1,0 +1,82 @@
+"""What leaves an outbox without being sent: for room, for age, or because somebody says so.
+
+Each method is part of a job of ``DeviceFile.write``.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+
+from flowkit.device import rows
+from flowkit.device.ages import AgeClock
+from flowkit.device.binding import give_back
+from flowkit.device.letters import Report, count_dropped
+from flowkit.device.room import Room
+from flowkit.device.rows import Ledger, Row
+
+__all__ = ["Leaving"]
+
+Db = sqlite3.Connection
+Place = tuple[int, int]
+"""Number of a stream, and a sequence in it."""
+
+
+class Leaving:
+    """Takes entries out, a skip in their place, and counts those that nobody named."""
+
+    def __init__(self, ledger: Ledger, room: Room, ages: AgeClock) -> None:
+        self._ledger = ledger
+        self._room = room
+        self._ages = ages
+        self._looked_ms = 0
+
+    def waiting(self, db: Db, given: Iterable[Row]) -> list[Place]:
+        """Those of the rows that wait as they were when they were seen, each once."""
+        found: dict[Place, None] = {}
+        for row in given:
+            line = self._ledger.lines.get(row.stream)
+            if line is not None and rows.is_waiting(db, line, row):
+                found[line.id, row.sequence] = None
+        return list(found)
+
+    def take_out(self, db: Db, found: Sequence[Place], reason: str) -> int:
+        """Put skips in the place of entries that wait; their number."""
+        for number, sequence in found:
+            self._ledger.skip(db, self._ledger.by_id[number], sequence, reason)
+        if found:
+            give_back(db)
+        return len(found)
+
+    def drop(self, db: Db, found: Sequence[Place], reason: str) -> list[Report]:
+        """The same, counted in a report for each stream."""
+        self.take_out(db, found, reason)
+        counts: dict[int, int] = {}
+        for number, _ in found:
+            counts[number] = counts.get(number, 0) + 1
+        at_ms = self._ages.wall_ms()
+        return [
+            count_dropped(db, self._ledger.by_id[number].name, reason, count, at_ms)
+            for number, count in counts.items()
+        ]
+
+    def make_room(self, db: Db, count: int, size: int, priority: int) -> list[Report]:
+        """Drop what must go so that *count* entries of *size* bytes fit.
+
+        Raises:
+            OutboxFull: nothing may go for them.
+        """
+        victims = self._room.victims(db, self._ledger, count, size, priority)
+        return self.drop(db, victims, "dropped")
+
+    def expired(self, db: Db) -> tuple[int, list[Report]]:
+        """Drop the oldest of what is too old; how many, and the reports."""
+        found = self._room.expired(db, self._ledger, self._ages.now())
+        return len(found), self.drop(db, found, "expired")
+
+    def expired_now_and_then(self, db: Db, now_ms: int) -> list[Report]:
+        """The same beside a put, at most once a second."""
+        if self._room.age_max_s is None or now_ms - self._looked_ms < 1000:
+            return []
+        self._looked_ms = now_ms
+        return self.expired(db)[1]

@@ -342,9 +342,10 @@ class DeviceFile:
 
     def _attempt(self, batch: list[_Task]) -> Exception | None:
         """Run and commit; what prevented it, or None. Refusals of single jobs prevent nothing."""
-        db, began = self._writer, perf_counter()
+        began = perf_counter()
         try:
             self._mend()
+            db = self._writer
             db.execute("BEGIN IMMEDIATE")
             for task in batch:
                 self._do(task, db)

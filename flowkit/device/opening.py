@@ -79,18 +79,24 @@ def _make_sure(path: str, marked: bool) -> None:
     else:
         os.chmod(path, 0o600)
         _check_head(path, marked)
+    try:
+        _look_into(path)
+    except sqlite3.DatabaseError as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise
+        if not marked and not _claims(path):
+            raise SettingsError(f"{path} is a damaged database and no outbox of ours") from error
+        raise _Damaged(problem_of(error)) from error
+
+
+def _look_into(path: str) -> None:
     db = connect(path)
     try:
         if check_kind(db, path):
             _check_sound(db)
         else:
             _begin(db)
-    except sqlite3.DatabaseError as error:
-        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            raise
-        if not marked and not _claims(path):
-            raise SettingsError(f"{path} is a damaged database and no outbox of ours") from error
-        raise _Damaged(problem_of(error)) from error
     finally:
         db.close()
 

@@ -96,7 +96,7 @@ def _look_into(path: str) -> None:
         if check_kind(db, path):
             _check_sound(db)
         else:
-            _begin(db)
+            _begin(db, path)
     finally:
         db.close()
 
@@ -172,10 +172,11 @@ def _check_sound(db: sqlite3.Connection) -> None:
         raise _Damaged(f"{found}" if found != "ok" else "it has no box")
 
 
-def _begin(db: sqlite3.Connection) -> None:
+def _begin(db: sqlite3.Connection, path: str) -> None:
     """Tables and marks, in one transaction: a power cut leaves an empty database, or an outbox."""
     db.execute("PRAGMA auto_vacuum=INCREMENTAL").fetchall()
     db.execute("PRAGMA journal_mode=WAL").fetchall()
+    _sync_folder(path)  # or the journal that was deleted just now may come back, and undo all this
     db.execute("BEGIN IMMEDIATE")
     for statement in TABLES:
         db.execute(statement)

@@ -893,3 +893,18 @@ def test_a_refusal_in_a_shared_commit_harms_no_other(path):
         assert len(refused) == 60
         assert box.pending.count == 60
         assert len(box.peek("air")) == 60
+
+
+def test_what_waits_again_after_a_restore_counts_and_may_be_dropped(path):
+    """It is the oldest again, though younger entries were dropped before."""
+    with Outbox(path, rows_max=3, when_full="drop oldest", keep_acked=5) as box:
+        put(box, 1, 2, 3)
+        rows = send_all(box)
+        box.learn("air", 2, rows[1].message)
+        put(box, 4, 5, 6)
+        assert shown(box) == [(3, 3, "dropped"), 4, 5, 6]
+        box.learn("air", 0, None, went_back=True)
+        assert shown(box) == [1, 2, (3, 3, "dropped"), 4, 5, 6]
+        put(box, 7)
+        assert shown(box)[:3] == [(1, 1, "dropped"), (2, 2, "dropped"), (3, 3, "dropped")]
+        assert shown(box)[3:] == [(4, 4, "dropped"), 5, 6, 7]

@@ -91,6 +91,25 @@ beyond is refused, and no old one is forgotten (positions 9)."""
 origin_skips_kept = 100
 """Newest skipped ranges that are kept of each line; all are counted (positions 9)."""
 
+upload_piece_bytes_max = 524_288
+"""Most bytes of one piece of an upload: one is sent again whole when an answer is lost."""
+
+upload_pieces_max = 1_024
+"""Most pieces of an upload; they are numbered from 0."""
+
+upload_bytes_max = 64 * 1024 * 1024
+"""Most bytes of an upload, and of a payload that is put together from chunks or messages."""
+
+uploads_unfinished_max = 1_000
+"""Most uploads of one device or account that no entry has claimed yet."""
+
+uploads_unfinished_bytes_max = 256 * 1024 * 1024
+"""Most bytes of the same."""
+
+upload_kept_s = 604_800.0
+"""Seconds after its last piece that an upload which no entry has claimed is kept: a week, since
+devices may be offline for days."""
+
 fhash_chars_max = 1_024
 """Longest fhash of a Drop: it stands in an index (protocol 1.4)."""
 

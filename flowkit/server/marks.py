@@ -20,12 +20,13 @@ from flowkit import limits
 from flowkit.errors import BadRequest, Conflict
 from flowkit.server.store.base import Mark, Skip
 
-__all__ = ["BOX", "Line", "Origin", "read_origin"]
+__all__ = ["BOX", "MESSAGE", "Line", "Origin", "read_origin"]
 
 BOX = re.compile("[0-9a-f]{32}")
 """The name of an outbox: 128 random bits."""
 
-_MESSAGE = re.compile("[0-9a-f]{16,64}")
+MESSAGE = re.compile("[0-9a-f]{16,64}")
+"""The name of a message: at least 64 random bits."""
 _MEMBERS = frozenset({"box", "stream", "sequence", "message", "after", "to", "skip"})
 
 
@@ -75,9 +76,9 @@ def read_origin(value: Any) -> Origin:
         faults.append("origin.box: must be 32 hexadecimal digits, 0-9 and a-f")
     if not _is_short(stream, limits.origin_stream_chars_max):
         faults.append(f"origin.stream: must be 1 to {limits.origin_stream_chars_max} characters")
-    if not _is_text(message, _MESSAGE):
+    if not _is_text(message, MESSAGE):
         faults.append("origin.message: must be 16 to 64 hexadecimal digits, 0-9 and a-f")
-    if after is not None and not _is_text(after, _MESSAGE):
+    if after is not None and not _is_text(after, MESSAGE):
         faults.append("origin.after: must be 16 to 64 hexadecimal digits, 0-9 and a-f")
     if skip is not None and not _is_short(skip, limits.origin_reason_chars_max):
         faults.append(f"origin.skip: must be 1 to {limits.origin_reason_chars_max} characters")

@@ -20,7 +20,7 @@ from flowkit import limits
 from flowkit._version import __version__
 from flowkit.protocol.resources import BY_ROUTE
 from flowkit.server.routes import ROUTES, Route
-from flowkit.server.shapes import PARAMETERS, Schema, bodies, ref, schemas
+from flowkit.server.shapes import PARAMETERS, RAW, Schema, bodies, ref, schemas
 
 __all__ = ["SESSIONS", "UNVERSIONED", "document", "page"]
 
@@ -112,6 +112,8 @@ _OTHERS: Mapping[tuple[str, str], str] = {
     ("POST", "track/simulate"): "Run a track that is not stored, on one drop, without any effect",
     ("POST", "track/backtest"): "Run a track over what its source holds, without any effect",
     ("GET", "origin/{box}"): "Read how far each stream of an outbox has come",
+    ("GET", "upload/{box}/{message}"): "Read which pieces of an upload are there",
+    ("PUT", "upload/{box}/{message}/{n}"): "Send one piece of an upload",
     ("POST", "batch"): "Many reads in one request, each with an answer of its own",
 }
 """What the other routes do."""
@@ -241,10 +243,8 @@ def _operation(routes: Sequence[Route]) -> dict[str, Any]:
         operation["parameters"].append(_REQUEST_ID)
     if sent:
         schema = sent[0] if len(sent) == 1 else {"anyOf": sent}
-        operation["requestBody"] = {
-            "required": True,
-            "content": {"application/json": {"schema": schema}},
-        }
+        media = "application/octet-stream" if schema is RAW else "application/json"
+        operation["requestBody"] = {"required": True, "content": {media: {"schema": schema}}}
     return operation
 
 

@@ -31,6 +31,7 @@ from flowkit.server.handlers import (
     token,
     track,
     trying,
+    upload,
 )
 from flowkit.server.handlers.verbs import Noun, handlers_of
 
@@ -125,6 +126,8 @@ ROUTES: Sequence[Route] = (
         for rest in ("", "/{year}", "/{year}/{month}", "/{year}/{month}/{day}")
     ),
     Route("GET", "origin/{box}", origin.read, params=DEVICE),
+    Route("GET", "upload/{box}/{message}", upload.read),
+    Route("PUT", "upload/{box}/{message}/{n}", upload.put, writes=True),
     Route("POST", "batch", batch.run),
 )
 """Every route of this server."""

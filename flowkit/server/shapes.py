@@ -12,7 +12,7 @@ from flowkit import limits
 from flowkit.protocol.resources import BY_ROUTE, RESOURCES, Member, Resource
 from flowkit.server.routes import Route
 
-__all__ = ["PARAMETERS", "Schema", "bodies", "ref", "schemas"]
+__all__ = ["PARAMETERS", "RAW", "Schema", "bodies", "ref", "schemas"]
 
 Schema = dict[str, Any]
 
@@ -312,6 +312,14 @@ def _map(values: Schema) -> Schema:
 
 
 _TEXTS = _array(_TEXT)
+RAW: Schema = {"contentMediaType": "application/octet-stream"}
+"""What is sent as it is, not as JSON."""
+
+_UPLOAD: Schema = {
+    "type": "object",
+    "required": ["pieces", "bytes"],
+    "properties": {"pieces": _array(_COUNT), "bytes": _COUNT},
+}
 _MARKS = _map(
     {
         "type": "object",
@@ -439,6 +447,8 @@ _SPECIAL: Mapping[tuple[str, str], tuple[Schema | None, Schema]] = {
     ("MPUT", "drop/{flow}"): (_map(ref("DropChange")), _map(_DROP)),
     ("DELETE", "drop/{flow}"): (None, _NOTHING),
     ("GET", "origin/{box}"): (None, _MARKS),
+    ("GET", "upload/{box}/{message}"): (None, _UPLOAD),
+    ("PUT", "upload/{box}/{message}/{n}"): (RAW, _UPLOAD),
     ("POST", "batch"): (_READS, _array({"type": "object", "required": ["head", "body"]})),
     ("POST", "drop/{flow}/aggregate"): (_AGGREGATE, _array(_OBJECT)),
     ("POST", "track/simulate"): (_SIMULATION, _SIMULATED),

@@ -111,5 +111,27 @@ def _asks() -> Iterator[Scenario]:
     )
 
 
-TABLE = (*_sends(), *_asks())
+def _uploads() -> Iterator[Scenario]:
+    place = f"/upload/{BOX}/{NAMES[1]}"
+    put = Scenario(
+        name="a piece of an upload",
+        method="PUT",
+        target=f"{place}/1",
+        body=b"what is long",
+        answer={"pieces": [0, 12], "bytes": 12},
+        effects=("upload made by /nora", "body made: 12 bytes", "piece 1 made: 12 bytes"),
+    )
+    yield put
+    yield replace(put, name=f"{put.name}: indented", params={"pretty": "1"}, is_indented=True)
+    asked = Scenario(
+        name="an upload that nobody has heard of",
+        method="GET",
+        target=place,
+        answer={"pieces": [], "bytes": 0},
+    )
+    yield asked
+    yield replace(asked, name=f"{asked.name}: indented", params={"pretty": "1"}, is_indented=True)
+
+
+TABLE = (*_sends(), *_asks(), *_uploads())
 """Scenarios of sending."""

@@ -34,6 +34,9 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
     "epoch": ("flow", "first_seq"),
     "mark": ("scope", "box", "stream"),
     "skip": ("scope", "box", "stream", "first"),
+    "upload": ("scope", "box", "message"),
+    "body": ("key",),
+    "piece": ("body", "n"),
 }
 _JSON = {"elems", "location", "parent", "doc", "state"}
 _BOOKKEEPING = {"head", "mark_e", "mark_v", "live", "ended", "ended_bytes"}
@@ -218,7 +221,23 @@ def _skip(_old: Row | None, new: Row | None, _called: Any, _paths: Any) -> Itera
     yield f"skip in {row['stream']}: {row['first']} to {row['last']}, {row['reason']}"
 
 
+def _upload(old: Row | None, new: Row | None, _called: Any, _paths: Any) -> Iterator[str]:
+    yield f"upload {_verb(old, new)} by {(new or old or {})['scope']}"
+
+
+def _body(old: Row | None, new: Row | None, _called: Any, _paths: Any) -> Iterator[str]:
+    yield f"body {_verb(old, new)}: {(new or old or {})['bytes']} bytes"
+
+
+def _piece(old: Row | None, new: Row | None, _called: Any, _paths: Any) -> Iterator[str]:
+    row = new or old or {}
+    yield f"piece {row['n']} {_verb(old, new)}: {len(row['data'])} bytes"
+
+
 _TOLD: Mapping[str, Told] = {
+    "upload": _upload,
+    "body": _body,
+    "piece": _piece,
     "answer": _answer,
     "credential": _credential,
     "delivery": _delivery,

@@ -130,6 +130,8 @@ DELETE share/{id} @received  200  404  404  404  404  404  403  403  403  403  4
 
 GET origin/{box}             200  200  200  200  200  200  200  200  200  200  200  200  200  200
 GET origin/{box} @device     200  200  200  200  200  404  404  200  404  404  404  200  404  404
+GET upload/{box}/{message}   200  403  200  200  403  200  200  200  200  200  200  200  200  200
+PUT upload/{box}/{message}/{n} 200 403 200  200  403  200  200  200  200  200  200  200  200  200
 
 POST batch                   200+ 200+ 200+ 200+ 200+ 200- 200- 200+ 200- 200- 200- 200+ 200+ 200-
 """
@@ -367,6 +369,7 @@ def request_of(world, method, pattern, found):
     counted = "flowDropAdded" if found.id == found.flow else "apiCallByIdentity"
     names = {"{id}": found.id, "{flow}": found.flow, "{member}": member, "{type}": counted}
     names |= {"{year}": "2017", "{month}": "12", "{day}": "9", "{box}": "0f" * 16}
+    names |= {"{message}": "ab" * 8, "{n}": "0"}
     address = "/".join(names.get(part, part) for part in pattern.split("/"))
     body = {
         "PUT": {member: value},
@@ -375,6 +378,8 @@ def request_of(world, method, pattern, found):
     }.get(method, b"")
     if (method, pattern) == ("GET", "drop"):
         address += f"?path={found.path}"
+    elif resource == "upload":
+        body = b"a piece"
     elif resource == "origin":
         address += f"?device={found.id}" if found.id != found.flow else ""
     elif (method, pattern) == ("MGET", "drop"):

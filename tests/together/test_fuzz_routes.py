@@ -198,7 +198,7 @@ NAMED = [(route, name) for route in ROUTES for name in sorted(route.known)]
 def test_a_wrong_value_of_a_parameter_is_named(ground, route, name):
     """400, and a sentence that opens with the parameter."""
     filled = {"{type}": "flowDropAdded", "{year}": "2017", "{month}": "1", "{day}": "1"}
-    filled["{box}"] = "0f" * 16
+    filled |= {"{box}": "0f" * 16, "{message}": "ab" * 8, "{n}": "0"}
     flow_id, drop_id = ground.flow["id"], next(iter(ground.kept))
     parts = [
         filled.get(part, flow_id if part == "{flow}" else drop_id) if part[0] == "{" else part

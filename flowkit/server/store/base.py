@@ -26,12 +26,14 @@ from flowkit.server.store.values import (
     Found,
     LineTold,
     Mark,
+    Payload,
     Secret,
     Skip,
     StoredDrop,
     StoredFlow,
     StoredObject,
     TrackState,
+    Unfinished,
     Written,
 )
 
@@ -49,6 +51,9 @@ __all__ = [
     "Mark",
     "MarkReader",
     "MarkWriter",
+    "Payload",
+    "PieceReader",
+    "PieceWriter",
     "Reader",
     "Secret",
     "Skip",
@@ -57,6 +62,7 @@ __all__ = [
     "StoredFlow",
     "StoredObject",
     "TrackState",
+    "Unfinished",
     "Written",
     "Writer",
 ]
@@ -92,6 +98,64 @@ class MarkWriter(MarkReader, Protocol):
         """Remove every mark of a scope that is gone."""
 
 
+class PieceReader(Protocol):
+    """Bytes in pieces: uploads of a scope that are not finished, and payloads of drops."""
+
+    def size(self, body: int) -> int:
+        """How many bytes a body has; 0 for none."""
+
+    def sizes(self, body: int) -> list[int]:
+        """The bytes of each piece by its number, 0 for one that is not there."""
+
+    def read(self, body: int, offset: int, size: int) -> bytes:
+        """At most *size* bytes of a body from *offset* on."""
+
+    def digest(self, body: int) -> str:
+        """The SHA-256 of a body, in hexadecimal digits."""
+
+    def upload(self, scope: str, box: str, message: str) -> int | None:
+        """The body of an upload; None if nothing of it came."""
+
+    def unfinished(self, scope: str) -> Unfinished:
+        """How many uploads of a scope are not finished, and their bytes."""
+
+    def payload(self, payload_id: str) -> Payload | None:
+        """The payload with that id."""
+
+
+class PieceWriter(PieceReader, Protocol):
+    """How bytes in pieces come and go."""
+
+    def begin(self) -> int:
+        """A new body without bytes."""
+
+    def append(self, body: int, data: bytes) -> None:
+        """Put *data* behind what a body has."""
+
+    def set_piece(self, body: int, n: int, data: bytes) -> None:
+        """Make *data* the piece *n* of a body, whatever was there."""
+
+    def discard(self, body: int) -> None:
+        """Remove a body that belongs to nothing any more."""
+
+    def open_upload(self, scope: str, box: str, message: str, at_ms: int) -> int:
+        """The body of an upload, begun if there is none; it counts as used at *at_ms*."""
+
+    def close_upload(self, scope: str, box: str, message: str) -> None:
+        """An upload is finished: its body belongs to something else from now on."""
+
+    def sweep(self, before_ms: int) -> int:
+        """Remove some uploads that nobody has touched since *before_ms*; how many."""
+
+    def forget(self, scope: str) -> None:
+        """Remove every upload of a scope that is gone."""
+
+    def keep_payload(
+        self, payload_id: str, flow_id: str, drop_id: str, body: int, content_type: str | None
+    ) -> None:
+        """Give a body to a drop, with whose last state it goes."""
+
+
 class Reader(Protocol):
     """The verbs of a reading transaction: one snapshot for all of them.
 
@@ -101,6 +165,10 @@ class Reader(Protocol):
     @property
     def marks(self) -> MarkReader:
         """The marks of senders."""
+
+    @property
+    def pieces(self) -> PieceReader:
+        """Uploads and payloads."""
 
     def account(self, name: str) -> Account | None:
         """The account of that name."""
@@ -197,6 +265,10 @@ class Writer(Reader, Protocol):
     @property
     def marks(self) -> MarkWriter:
         """The marks of senders, to be moved in the commit of what they speak of."""
+
+    @property
+    def pieces(self) -> PieceWriter:
+        """Uploads and payloads."""
 
     def create_account(self, name: str, secret_hash: bytes) -> Account:
         """A new account with its identity and master token."""

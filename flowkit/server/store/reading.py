@@ -33,6 +33,7 @@ from flowkit.server.store.base import (
 )
 from flowkit.server.store.marks import Marks
 from flowkit.server.store.objects import Objects
+from flowkit.server.store.pieces import Pieces
 from flowkit.server.store.rows import (
     DROP_COLUMNS,
     FLOW_COLUMNS,
@@ -99,6 +100,7 @@ class Reading:
         self._objects = Objects(connection, self._count)
         self._uncounted = Objects(connection, _ignore)
         self.marks = Marks(connection, self._count)
+        self.pieces = Pieces(connection)
         connection.set_progress_handler(self._is_late, _STEPS_BETWEEN_LOOKS)
 
     def _is_late(self) -> bool:

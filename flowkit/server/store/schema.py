@@ -127,6 +127,29 @@ TABLES = (
         scope TEXT NOT NULL, box TEXT NOT NULL, stream TEXT NOT NULL, first INTEGER NOT NULL,
         last INTEGER NOT NULL, reason TEXT NOT NULL, at INTEGER NOT NULL,
         PRIMARY KEY (scope, box, stream, first)) WITHOUT ROWID""",
+    # Bytes in pieces: of uploads that are not finished, and of drops.
+    "CREATE TABLE body (key INTEGER PRIMARY KEY AUTOINCREMENT, bytes INTEGER NOT NULL)",
+    """CREATE TABLE piece (
+        body INTEGER NOT NULL, n INTEGER NOT NULL, data BLOB NOT NULL)""",
+    "CREATE UNIQUE INDEX piece_by_body ON piece (body, n)",
+    """CREATE TABLE upload (
+        scope TEXT NOT NULL, box TEXT NOT NULL, message TEXT NOT NULL, body INTEGER NOT NULL,
+        at INTEGER NOT NULL, PRIMARY KEY (scope, box, message)) WITHOUT ROWID""",
+    "CREATE INDEX upload_by_at ON upload (at)",
+    """CREATE TABLE payload (
+        id TEXT PRIMARY KEY, flow INTEGER NOT NULL, flow_id TEXT NOT NULL,
+        drop_id TEXT NOT NULL, body INTEGER NOT NULL, content_type TEXT) WITHOUT ROWID""",
+    "CREATE INDEX payload_by_drop ON payload (flow, drop_id)",
+    # Wherever the last state of a drop is forgotten, its payload is, too.
+    """CREATE TRIGGER payload_goes AFTER DELETE ON drop_row
+        WHEN EXISTS (SELECT 1 FROM payload WHERE flow = old.flow AND drop_id = old.id)
+        AND NOT EXISTS (SELECT 1 FROM drop_row WHERE flow = old.flow AND id = old.id)
+        BEGIN DELETE FROM payload WHERE flow = old.flow AND drop_id = old.id; END""",
+    """CREATE TRIGGER body_goes AFTER DELETE ON payload
+        BEGIN
+            DELETE FROM piece WHERE body = old.body;
+            DELETE FROM body WHERE key = old.body;
+        END""",
 )
 
 

@@ -22,12 +22,14 @@ __all__ = [
     "Found",
     "LineTold",
     "Mark",
+    "Payload",
     "Secret",
     "Skip",
     "StoredDrop",
     "StoredFlow",
     "StoredObject",
     "TrackState",
+    "Unfinished",
     "Written",
 ]
 
@@ -92,6 +94,33 @@ class LineTold:
 
     mark: Mark
     skips: tuple[Skip, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """Uploads that are not finished."""
+
+    count: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """Bytes that belong to a drop.
+
+    Attributes:
+        id: under which they are read.
+        flow_id: the flow of the drop.
+        body: the store's own number of the bytes.
+        bytes: how many.
+        content_type: as the sender said, None for nothing.
+    """
+
+    id: str
+    flow_id: str
+    body: int
+    bytes: int
+    content_type: str | None
 
 
 @dataclass(frozen=True, slots=True)

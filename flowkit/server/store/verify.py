@@ -93,6 +93,9 @@ _BESIDE_THE_FLOWS = (
 )
 """What must not be, since schema 2: a sentence without its number, and the number."""
 
+_SCOPES = "SELECT id FROM object WHERE kind = 'device' UNION ALL SELECT '/' || name FROM identity"
+_OWNED = "SELECT body FROM upload UNION ALL SELECT body FROM payload"
+
 _SENDERS = (
     (
         "marks of senders contradict themselves",
@@ -100,13 +103,35 @@ _SENDERS = (
     ),
     (
         "marks of senders belong to no device and no account",
-        "SELECT count(*) FROM mark WHERE scope NOT IN (SELECT id FROM object WHERE kind = 'device'"
-        " UNION ALL SELECT '/' || name FROM identity)",
+        f"SELECT count(*) FROM mark WHERE scope NOT IN ({_SCOPES})",
     ),
     (
         "skipped ranges contradict themselves or their mark",
         "SELECT count(*) FROM skip LEFT JOIN mark USING (scope, box, stream)"
         " WHERE first NOT BETWEEN 1 AND last OR sequence IS NULL OR last > sequence",
+    ),
+    (
+        "bodies have other bytes than their pieces",
+        "SELECT count(*) FROM body WHERE bytes != (SELECT coalesce(sum(length(data)), 0) FROM piece"
+        " WHERE piece.body = key)",
+    ),
+    (
+        "pieces are of no body",
+        "SELECT count(*) FROM piece WHERE body NOT IN (SELECT key FROM body)",
+    ),
+    (
+        "bodies belong to nothing, or to more than one thing",
+        f"SELECT (SELECT count(*) FROM body WHERE key NOT IN ({_OWNED})) + (SELECT count(*) FROM"
+        f" (SELECT body FROM ({_OWNED}) GROUP BY body HAVING count(*) > 1))",
+    ),
+    (
+        "payloads are of no drop",
+        "SELECT count(*) FROM payload WHERE NOT EXISTS (SELECT 1 FROM drop_row WHERE"
+        " drop_row.flow = payload.flow AND drop_row.id = payload.drop_id)",
+    ),
+    (
+        "uploads belong to no device and no account",
+        f"SELECT count(*) FROM upload WHERE scope NOT IN ({_SCOPES})",
     ),
     (
         "tokens say that they are of a device that does not have them",

@@ -173,7 +173,7 @@ class Writing(Reading):
         execute("DELETE FROM credential WHERE account = ?", (name,))
         execute("DELETE FROM identity WHERE id = ?", (account.identity_id,))
         self._counting.forget(account.identity_id)
-        self.marks.forget(f"/{name}")
+        self._forget_scope(f"/{name}")
         self._kinds_in_job.add("identity")
 
     def update_identity(
@@ -337,11 +337,15 @@ class Writing(Reading):
         """Remove an object, with its secret, its place or whatever else hangs on it."""
         self._delete_object(found.kind, found.id)
 
+    def _forget_scope(self, scope: str) -> None:
+        self.marks.forget(scope)
+        self.pieces.forget(scope)
+
     def _delete_object(self, kind: str, object_id: str) -> None:
         now = self._present(kind, object_id)
         self._making.delete(object_id)
         self._counting.forget(object_id)
-        self.marks.forget(object_id)
+        self._forget_scope(object_id)
         self._object_changed(object_id, now, None)
 
     def _present(self, kind: str, object_id: str) -> StoredObject:

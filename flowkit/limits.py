@@ -110,6 +110,31 @@ upload_kept_s = 604_800.0
 """Seconds after its last piece that an upload which no entry has claimed is kept: a week, since
 devices may be offline for days."""
 
+stream_name_chars_max = 100
+"""Longest name of a stream, and of a group of streams."""
+
+message_name_chars_max = 250
+"""Longest name of a message, batch, slice or chunk, and longest pattern that makes one."""
+
+message_names_kept = 10_000
+"""Newest messages of a device to a stream whose names are kept, so that one that comes again under
+the same name is noticed. What is sent again by the same outbox is noticed for ever by its mark."""
+
+message_elems_bytes_max = 1_048_576
+"""Payload up to which a JSON object becomes elements; a larger one is kept as bytes."""
+
+message_properties_max = 50
+"""Most properties of a message; names and values have at most message_name_chars_max characters."""
+
+batch_slices_max = 100
+"""Names of slices that the completion of a batch lists; further ones are left out."""
+
+assemblies_max = 100
+"""Most messages in chunks of one device to one stream that are not complete."""
+
+payload_part_bytes_max = 1_048_576
+"""Most bytes of a payload in one answer; it is read part by part."""
+
 fhash_chars_max = 1_024
 """Longest fhash of a Drop: it stands in an index (protocol 1.4)."""
 

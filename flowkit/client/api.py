@@ -33,6 +33,7 @@ from flowkit.client.originals import original
 from flowkit.client.origins import Origins
 from flowkit.client.services import Grants, Identities, Root, Service, Tracks, WebSockets
 from flowkit.client.statistics import Statistics
+from flowkit.client.streams import Payloads, Streams
 from flowkit.errors import SettingsError, UsageError
 from flowkit.green import NativeLock
 from flowkit.protocol.resources import RESOURCES
@@ -71,6 +72,8 @@ class API:
 
     Attributes:
         flow, group, device, api_task, mqtt_task, rss_task: services with all verbs.
+        stream: the same, and ``open``.
+        payload: the bytes of messages.
         track: the same, and ``simulate``, ``backtest``.
         drop: of the account; ``api.drop(flow)`` of one flow.
         identity: reading, and changing one's own.
@@ -129,6 +132,8 @@ class API:
         self.token = Grants(self, RESOURCES["token"])
         self.share = Grants(self, RESOURCES["share"])
         self.device = Service(self, RESOURCES["device"])
+        self.stream = Streams(self, RESOURCES["stream"])
+        self.payload = Payloads(self)
         self.statistics = Statistics(self)
         self.origin = Origins(self)
         self.websocket = WebSockets(self)

@@ -327,6 +327,35 @@ RESOURCES: Mapping[str, Resource] = {
                 Member("tracks", "object"),
             ],
         ),
+        _resource(
+            "stream",
+            "w",
+            [
+                Member(
+                    "group",
+                    "string",
+                    required=True,
+                    immutable=True,
+                    chars_max=limits.stream_name_chars_max,
+                ),
+                Member(
+                    "name",
+                    "string",
+                    required=True,
+                    immutable=True,
+                    chars_max=limits.stream_name_chars_max,
+                ),
+                Member("isDefault", "boolean"),
+                Member("isDefaultGroup", "boolean"),
+                Member("batching", "boolean"),
+                Member("messageIdPattern", "string", chars_max=limits.message_name_chars_max),
+                Member("batchIdPattern", "string", chars_max=limits.message_name_chars_max),
+                Member("concatenation", "string", default="none"),
+                Member("description", "string"),
+                Member("path", "path", read_only=True),
+                Member("flowId", "id", read_only=True),
+            ],
+        ),
     )
 }
 """Every resource by the name of its service."""

@@ -32,6 +32,7 @@ SUMMARIES: Mapping[str, tuple[str, ...]] = {
     "token": ("paths", "description"),
     "share": ("issuedTo", "paths", "description"),
     "device": ("path", "displayName"),
+    "stream": ("group", "name"),
     "api_task": ("destination", "displayName"),
     "rss_task": ("destination", "displayName"),
     "mqtt_task": ("source", "destination", "displayName"),

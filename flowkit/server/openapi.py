@@ -20,7 +20,8 @@ from flowkit import limits
 from flowkit._version import __version__
 from flowkit.protocol.resources import BY_ROUTE
 from flowkit.server.routes import ROUTES, Route
-from flowkit.server.shapes import PARAMETERS, RAW, Schema, bodies, ref, schemas
+from flowkit.server.shapes import PARAMETERS, Schema, bodies, ref, schemas
+from flowkit.server.shapes_sending import RAW
 
 __all__ = ["SESSIONS", "UNVERSIONED", "document", "page"]
 
@@ -112,6 +113,8 @@ _OTHERS: Mapping[tuple[str, str], str] = {
     ("POST", "track/simulate"): "Run a track that is not stored, on one drop, without any effect",
     ("POST", "track/backtest"): "Run a track over what its source holds, without any effect",
     ("GET", "origin/{box}"): "Read how far each stream of an outbox has come",
+    ("GET", "stream/{id}/open"): "Read which batches and messages are not complete",
+    ("GET", "payload/{id}"): "Read a part of the bytes of a message",
     ("GET", "upload/{box}/{message}"): "Read which pieces of an upload are there",
     ("PUT", "upload/{box}/{message}/{n}"): "Send one piece of an upload",
     ("POST", "batch"): "Many reads in one request, each with an answer of its own",

@@ -25,8 +25,10 @@ from flowkit.server.handlers import (
     group,
     identity,
     origin,
+    payload,
     share,
     statistics,
+    stream,
     task,
     token,
     track,
@@ -45,6 +47,7 @@ FIND = frozenset({"filter", "limit", "start", "skip", "sort", "order", "only", "
 DROPS = frozenset({"hints", "positions"})
 LEVEL = frozenset({"level"})
 DEVICE = frozenset({"device"})
+PART = frozenset({"offset", "size"})
 FORGET = frozenset({"positions", "forget"})
 
 
@@ -128,6 +131,9 @@ ROUTES: Sequence[Route] = (
     Route("GET", "origin/{box}", origin.read, params=DEVICE),
     Route("GET", "upload/{box}/{message}", upload.read),
     Route("PUT", "upload/{box}/{message}/{n}", upload.put, writes=True),
+    *_crud(stream.STREAM),
+    Route("GET", "stream/{id}/open", stream.open_work),
+    Route("GET", "payload/{id}", payload.read, params=PART),
     Route("POST", "batch", batch.run),
 )
 """Every route of this server."""

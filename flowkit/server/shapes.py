@@ -11,16 +11,15 @@ from typing import Any
 from flowkit import limits
 from flowkit.protocol.resources import BY_ROUTE, RESOURCES, Member, Resource
 from flowkit.server.routes import Route
+from flowkit.server.shapes_sending import SENDING_ROUTES, SENDING_SCHEMAS
 
-__all__ = ["PARAMETERS", "RAW", "Schema", "bodies", "ref", "schemas"]
+__all__ = ["PARAMETERS", "Schema", "bodies", "ref", "schemas"]
 
 Schema = dict[str, Any]
 
 _ID = "^[a-z][0-9a-f]{24}$"
 _PATH = r"^(/[a-z0-9_:.-]+){2,}$"
 _PATH_GIVEN = r"^(/+[A-Za-z0-9_:.-]+){2,}/*$"
-
-_MESSAGE = "^[0-9a-f]{16,64}$"
 
 _ANY: Schema = {}
 _NOTHING: Schema = {"type": "object", "maxProperties": 0}
@@ -40,11 +39,6 @@ _IDS: Schema = {
 _FILTER: Schema = {"type": "string", "maxLength": limits.filter_text_chars_max}
 _COUNT: Schema = {"type": "integer", "minimum": 0}
 _START: Schema = {"type": "integer", "minimum": 0, "maximum": limits.integer_max, "default": 0}
-
-
-def _chars(most: int) -> Schema:
-    return {"minLength": 1, "maxLength": most}
-
 
 PARAMETERS: Mapping[str, tuple[str, Schema]] = {
     "filter": ("an expression of the filter language", _FILTER),
@@ -68,6 +62,11 @@ PARAMETERS: Mapping[str, tuple[str, Schema]] = {
     "refs": ("fill head.references", _SWITCH),
     "hints": ("typed elements (1) or plain ones (0)", _SWITCH),
     "device": ("the id of a Device", {"type": "string", "pattern": _ID}),
+    "offset": ("the first byte", _START),
+    "size": (
+        "most bytes",
+        {"type": "integer", "minimum": 0, "maximum": limits.payload_part_bytes_max},
+    ),
     "path": ("path of a Flow", {"type": "string", "pattern": _PATH_GIVEN}),
     "positions": ("fill head.position", _SWITCH),
     "explain": ("fill head.plan", _SWITCH),
@@ -161,37 +160,7 @@ _COMMON: Mapping[str, Schema] = {
             "body": _NOTHING,
         },
     },
-    "Origin": {
-        "type": "object",
-        "required": ["box", "stream", "sequence", "message"],
-        "description": "Where an entry of an array create stands in the line of its sender.",
-        "additionalProperties": False,
-        "properties": {
-            "box": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
-            "stream": {"type": "string", **_chars(limits.origin_stream_chars_max)},
-            "sequence": {**_WHOLE, "minimum": 1},
-            "message": {"type": "string", "pattern": _MESSAGE},
-            "after": {"type": "string", "pattern": _MESSAGE},
-            "to": {**_WHOLE, "minimum": 1},
-            "skip": {"type": "string", **_chars(limits.origin_reason_chars_max)},
-        },
-    },
-    "Sent": {
-        "type": "object",
-        "required": ["origin"],
-        "description": "An entry of a line: what another entry is, or a skip without anything.",
-        "properties": {"origin": {"$ref": "#/components/schemas/Origin"}},
-    },
-    "SentAnswer": {
-        "type": "object",
-        "required": ["status"],
-        "description": "An entry of a line that is not a drop, was there already, or was skipped.",
-        "properties": {
-            "status": {"const": 200},
-            "duplicate": {"const": True},
-            "skipped": {"type": "integer", "minimum": 1},
-        },
-    },
+    **SENDING_SCHEMAS,
     "EntryError": {
         "type": "object",
         "required": ["status", "errors"],
@@ -234,6 +203,7 @@ _EXAMPLES: Mapping[str, Mapping[str, Any]] = {
         "issuedTo": "i5a2c0fd09b1e4d7a6c3f0000",
         "paths": {"/nora/greenhouse": {"read": True, "dropRead": True}},
     },
+    "stream": {"group": "greenhouse", "name": "air", "messageIdPattern": "{uuid}"},
     "device": {"path": "/nora/greenhouse/bench-3", "displayName": "Bench 3"},
 }
 """A body that creates each resource, or changes an identity."""
@@ -312,26 +282,6 @@ def _map(values: Schema) -> Schema:
 
 
 _TEXTS = _array(_TEXT)
-RAW: Schema = {"contentMediaType": "application/octet-stream"}
-"""What is sent as it is, not as JSON."""
-
-_UPLOAD: Schema = {
-    "type": "object",
-    "required": ["pieces", "bytes"],
-    "properties": {"pieces": _array(_COUNT), "bytes": _COUNT},
-}
-_MARKS = _map(
-    {
-        "type": "object",
-        "required": ["sequence", "message", "skipped", "skips"],
-        "properties": {
-            "sequence": {**_WHOLE, "minimum": 1},
-            "message": {"type": "string", "pattern": _MESSAGE},
-            "skipped": _COUNT,
-            "skips": _array(_OBJECT),
-        },
-    }
-)
 _DROP = ref("Drop")
 _MANY_DROPS = _array({"anyOf": [_DROP, ref("SentAnswer"), ref("EntryError")]})
 _DROP_CREATE: Schema = {
@@ -446,9 +396,7 @@ _SPECIAL: Mapping[tuple[str, str], tuple[Schema | None, Schema]] = {
     ("MGET", "drop/{flow}"): (_IDS, _map(_DROP)),
     ("MPUT", "drop/{flow}"): (_map(ref("DropChange")), _map(_DROP)),
     ("DELETE", "drop/{flow}"): (None, _NOTHING),
-    ("GET", "origin/{box}"): (None, _MARKS),
-    ("GET", "upload/{box}/{message}"): (None, _UPLOAD),
-    ("PUT", "upload/{box}/{message}/{n}"): (RAW, _UPLOAD),
+    **SENDING_ROUTES,
     ("POST", "batch"): (_READS, _array({"type": "object", "required": ["head", "body"]})),
     ("POST", "drop/{flow}/aggregate"): (_AGGREGATE, _array(_OBJECT)),
     ("POST", "track/simulate"): (_SIMULATION, _SIMULATED),

@@ -35,6 +35,7 @@ BODIES = {
     "token": lambda _n, _own: {"paths": {"/test/source": {"dropRead": True}}},
     "share": lambda _n, _own: {"issuedTo": "<other>", "paths": {"/test/source": {"read": True}}},
     "device": lambda n, _own: {"path": f"/test/device-{n}", "displayName": "first"},
+    "stream": lambda n, _own: {"group": "test", "name": f"stream-{n}", "description": "first"},
     "api_task": lambda _n, _own: {
         "destination": "/test/sink",
         "js": SCRIPT,

@@ -24,7 +24,7 @@ CRUD = {
     "DELETE /{r}/{id}",
 }
 CHANGES = {"PUT /{r}/{id}", "MPUT /{r}", "PUT /{r}/{id}/{member}"}
-UPDATABLE = ("flow", "track", "group", "identity", "device", "api-task", "rss", "mqtt")
+UPDATABLE = ("flow", "track", "group", "identity", "device", "stream", "api-task", "rss", "mqtt")
 PROTOCOL = {
     *(each.replace("{r}", name) for name in UPDATABLE for each in CRUD | CHANGES),
     *(each.replace("{r}", name) for name in ("token", "share") for each in CRUD),

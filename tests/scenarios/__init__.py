@@ -1,6 +1,16 @@
 """Scenarios: what the server does, stated completely; see ``scenario.py``."""
 
-from tests.scenarios import counts, credentials, devices, drops, flows, identities, sending, tracks
+from tests.scenarios import (
+    counts,
+    credentials,
+    devices,
+    drops,
+    flows,
+    identities,
+    sending,
+    streams,
+    tracks,
+)
 
 ALL = (
     *flows.TABLE,
@@ -9,6 +19,7 @@ ALL = (
     *credentials.TABLE,
     *counts.TABLE,
     *sending.TABLE,
+    *streams.TABLE,
     *tracks.TABLE,
     *devices.DEVICES,
     *devices.TASKS,

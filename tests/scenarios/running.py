@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -93,17 +94,26 @@ def _prepared(scenario: Scenario, visitors: dict[str, Visitor]) -> dict[str, Any
         names[f"{name}.secret"] = visitor.token
     for given in scenario.given:
         clock.now_ms += 1_000
-        asked = visitors[given.who].ask(
-            given.method, filled(given.target, names), filled(given.body, names)
-        )
+        asker = visitors[given.who]
+        if given.secret is not None:
+            asker = replace(asker, token=filled(given.secret, names))
+        body = b"" if given.body is None else filled(given.body, names)
+        asked = asker.ask(given.method, filled(given.target, names), body)
         assert asked.status in (200, 201), (given, asked.errors)
-        if isinstance(asked.body, list):
-            continue  # an array create; nothing of it is spoken of by name
-        names[given.name] = asked.body.get("id")
-        names |= {f"{given.name}.{member}": value for member, value in asked.body.items()}
+        doc = asked.body[0] if isinstance(asked.body, list) else asked.body
+        names[given.name] = doc.get("id")
+        names |= dict(_members(given.name, doc))
     clock.now_ms += 1_000
     names["now"] = clock.now_ms
     return names
+
+
+def _members(name: str, doc: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Every member, those of members too, as ``<name>.<member>.<member>``."""
+    for member, value in doc.items():
+        yield f"{name}.{member}", value
+        if isinstance(value, dict):
+            yield from _members(f"{name}.{member}", value)
 
 
 def _ask(scenario: Scenario, visitor: Visitor, names: dict[str, Any]) -> Answered:

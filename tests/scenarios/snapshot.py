@@ -35,6 +35,8 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
     "mark": ("scope", "box", "stream"),
     "skip": ("scope", "box", "stream", "first"),
     "upload": ("scope", "box", "message"),
+    "feed": ("stream", "device"),
+    "message_name": ("stream", "device", "number"),
     "body": ("key",),
     "piece": ("body", "n"),
 }
@@ -234,8 +236,21 @@ def _piece(old: Row | None, new: Row | None, _called: Any, _paths: Any) -> Itera
     yield f"piece {row['n']} {_verb(old, new)}: {len(row['data'])} bytes"
 
 
+def _feed(said: str) -> Told:
+    """What a device sent to a stream."""
+
+    def told(old: Row | None, new: Row | None, called: Any, _paths: Any) -> Iterator[str]:
+        row = new or old or {}
+        place = f"{called(row['device'])} to {called(row['stream'])}"
+        yield f"{said} {_verb(old, new)}: {place}, {row['number']}"
+
+    return told
+
+
 _TOLD: Mapping[str, Told] = {
     "upload": _upload,
+    "feed": _feed("feed"),
+    "message_name": _feed("message name"),
     "body": _body,
     "piece": _piece,
     "answer": _answer,

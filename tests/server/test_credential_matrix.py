@@ -7,6 +7,7 @@ Every row that is a command of a session, too, is asked once more over one and m
 alike; subscribing is what finding the drops of that flow is.
 """
 
+import itertools
 import json
 import re
 from types import SimpleNamespace
@@ -132,6 +133,17 @@ GET origin/{box}             200  200  200  200  200  200  200  200  200  200  2
 GET origin/{box} @device     200  200  200  200  200  404  404  200  404  404  404  200  404  404
 GET upload/{box}/{message}   200  403  200  200  403  200  200  200  200  200  200  200  200  200
 PUT upload/{box}/{message}/{n} 200 403 200  200  403  200  200  200  200  200  200  200  200  200
+GET payload/{id}             200  200  403  200  403  404  404  403  404  200  404  200  200  404
+
+GET stream                   200+ 200- 200- 200- 200- 200- 200- 200- 200- 200- 200- 200- 200- 200-
+MGET stream                  200+ 200- 200- 200- 200- 200- 200- 200- 200- 200- 200- 200- 200- 200-
+GET stream/{id}              200  404  404  404  404  404  404  404  404  404  404  404  404  404
+GET stream/{id}/open         200  404  404  404  404  404  404  404  404  404  404  404  404  404
+POST stream                  201  403  403  403  403  403  201  201  201  201  201  201  201  403
+PUT stream/{id}              200  404  404  404  404  404  404  404  404  404  404  404  404  404
+PUT stream/{id}/{member}     200  404  404  404  404  404  404  404  404  404  404  404  404  404
+MPUT stream                  200  404  404  404  404  404  404  404  404  404  404  404  404  404
+DELETE stream/{id}           200  404  404  404  404  404  404  404  404  404  404  404  404  404
 
 POST batch                   200+ 200+ 200+ 200+ 200+ 200- 200- 200+ 200- 200- 200- 200+ 200+ 200-
 """
@@ -334,6 +346,10 @@ def target(world, resource, variant, who, *, public):
     elif resource == "token":
         own = world.token_ids.get(who.token) if variant == "itself" else None
         found.id = own or world.make("token", paths={path: {"dropRead": True}})["id"]
+    elif resource == "stream":
+        found.id = world.make("stream", group="house", name=flow["id"])["id"]
+    elif resource == "payload":
+        found.id = kept_payload(world, flow)
     elif resource == "origin" and variant == "device":
         found.id = world.make("device", path=path)["id"]
     elif resource == "share":
@@ -343,6 +359,22 @@ def target(world, resource, variant, who, *, public):
         members = {"paths": {"/nora/elsewhere": {"read": True}}}
         found.id = world.make("share", issuedTo=receiver, **members)["id"]
     return found
+
+
+NUMBERS = itertools.count()
+
+
+def kept_payload(world, flow):
+    """A payload in a flow, as a message would leave it."""
+    payload_id, drop = f"y{next(NUMBERS):024x}", world.nora.drop(flow, x=1)
+
+    def job(writer):
+        body = writer.pieces.begin()
+        writer.pieces.append(body, b"bytes")
+        writer.pieces.keep_payload(payload_id, flow["id"], drop["id"], body, None)
+
+    world.nora.app.store.write(job)
+    return payload_id
 
 
 MOVING = frozenset({"track", "device", "api-task", "rss", "mqtt"})
@@ -355,6 +387,7 @@ CHANGES = {
     "group": ("description", "new"),
     "track": ("description", "new"),
     "device": ("displayName", "new"),
+    "stream": ("description", "new"),
     "api-task": ("displayName", "new"),
     "rss": ("displayName", "new"),
     "mqtt": ("displayName", "new"),
@@ -415,6 +448,7 @@ def new_body(world, pattern, found):
         "track/simulate": {"filter": "EXISTS x", "drop": {"elems": {"x": 1}}},
         "track/backtest": track,
         "device": {"path": f"{found.path}/{found.flow}"},
+        "stream": {"group": "house", "name": f"{found.flow}-{next(NUMBERS)}"},
         "api-task": {**task, "js": "function () {}"},
         "rss": {**task, "url": "http://example.org/x"},
         "mqtt": {**task, "uri": "tcp://example.org:1883", "topic": "x"},
@@ -473,7 +507,7 @@ def test_each_credential_gets_the_status_of_the_table(world, route, variant, cel
 
 def names_what_is_missing(pattern, errors):
     """Whether a refusal names the right and the path, or who may do it where there is no path."""
-    if pattern.split("/")[0] in ("flow", "drop"):
+    if pattern.split("/")[0] in ("flow", "drop", "payload"):
         return all(re.search(r"no right (read|write|dropRead|dropWrite) at /nora/", each)
                    for each in errors)  # fmt: skip
     return bool(errors) and NO_CREDENTIAL not in errors and any(map(WHOSE.search, errors))
@@ -515,7 +549,7 @@ def command_rows():
         (method, pattern), _, _ = row.values
         resource, *rest = pattern.split("/")
         kind = COMMANDS.get((method, "/".join(["R", *rest])))
-        if kind is not None and resource not in ("batch", "statistics"):
+        if kind is not None and resource not in ("batch", "payload", "statistics"):
             yield pytest.param(kind, *row.values, id=row.id)
         if (method, pattern) in (("GET", "drop"), ("GET", "drop/{flow}")):
             for said in ({}, {"sub": "r"}, {"sub": "v", "live": True, "since": None}):

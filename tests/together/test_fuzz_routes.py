@@ -184,6 +184,8 @@ PARAMETERS = {
     "pretty": "x",
     "level": "CENTURY",
     "device": "none",
+    "offset": "-1",
+    "size": "1.5",
 }
 """For each parameter a value that it cannot have."""
 

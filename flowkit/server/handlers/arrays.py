@@ -23,13 +23,14 @@ from flowkit.server.auth import Credential
 from flowkit.server.call import Call, Result, Work
 from flowkit.server.checking import Checked
 from flowkit.server.handlers.entries import EntryKind, Sent
+from flowkit.server.handlers.message import MESSAGES
 from flowkit.server.marks import Line, Origin, read_origin
 from flowkit.server.showing import references, shown_drop
 from flowkit.server.store.base import StoredFlow, Writer, Written
 
 __all__ = ["KINDS", "arrival_of", "check_entry", "create_many", "take_in"]
 
-KINDS: Mapping[str, EntryKind] = {}
+KINDS: Mapping[str, EntryKind] = {kind.member: kind for kind in (MESSAGES,)}
 """Member to the kind of entry that it tells; an entry with none of them is a drop."""
 
 
@@ -137,6 +138,7 @@ class _Creating:
         self._positions: dict[str, str] = {}
         self._lines: dict[tuple[str, str], Line] = {}
         self._lines_left: int | None = None
+        self._shared: dict[str, Any] = {}
         self._all_stored = True
 
     def result(self, entries: list[_Entry]) -> Result:
@@ -211,8 +213,10 @@ class _Creating:
         if entry.error is not None:
             raise entry.error
         if entry.kind is not None and entry.origin is not None:
-            sent = Sent(self._call, entry.origin, entry.checked)
-            return entry.kind.store(self._writer, self._who, sent)
+            sent = Sent(self._call, entry.origin, entry.checked, self._shared)
+            answer = entry.kind.store(self._writer, self._who, sent)
+            self._all_stored &= answer.get("status") != 200
+            return answer
         return self._drop(entry.checked)
 
     def _drop(self, checked: Checked) -> Any:

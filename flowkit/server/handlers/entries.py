@@ -33,11 +33,13 @@ class Sent:
         call: the request that it is part of.
         origin: where it stands in its line.
         checked: what the check of its kind gave.
+        shared: what the entries of this request keep for one another, by the member of their kind.
     """
 
     call: Call
     origin: Origin
     checked: Any
+    shared: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,8 @@ class EntryKind:
     Attributes:
         member: the member that tells it.
         check: looks at the entry (without ``origin``) before the job of the store.
-        store: does it; gives its item of the answer, an object.
+        store: does it; gives its item of the answer, an object. A ``status`` of 200 in it says
+            that nothing was stored.
     """
 
     member: str

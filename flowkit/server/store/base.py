@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from flowkit.server.store.values import (
     Account,
+    Assembly,
     Change,
     Commit,
     Delivery,
+    Feed,
     FlowCommit,
     Found,
     LineTold,
@@ -42,15 +44,19 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Account",
+    "Assembly",
     "Change",
     "Commit",
     "Delivery",
+    "Feed",
     "FlowCommit",
     "Found",
     "LineTold",
     "Mark",
     "MarkReader",
     "MarkWriter",
+    "MessageReader",
+    "MessageWriter",
     "Payload",
     "PieceReader",
     "PieceWriter",
@@ -135,6 +141,9 @@ class PieceWriter(PieceReader, Protocol):
     def set_piece(self, body: int, n: int, data: bytes) -> None:
         """Make *data* the piece *n* of a body, whatever was there."""
 
+    def copy(self, body: int, target: int) -> None:
+        """Put what a body has behind what another one has."""
+
     def discard(self, body: int) -> None:
         """Remove a body that belongs to nothing any more."""
 
@@ -156,6 +165,47 @@ class PieceWriter(PieceReader, Protocol):
         """Give a body to a drop, with whose last state it goes."""
 
 
+class MessageReader(Protocol):
+    """What is known of streams and of the messages that devices send to them."""
+
+    def stream_id(self, account: str, group: str | None, name: str | None) -> str | None:
+        """The id of a stream; no *group*: the default one, no *name*: the default of its group."""
+
+    def feed(self, stream: str, device: str) -> Feed:
+        """What a device has sent to a stream."""
+
+    def feeds(self, stream: str) -> list[Feed]:
+        """What every device has sent to a stream."""
+
+    def named(self, feed: Feed, name: bytes) -> bytes | None:
+        """The digest of the message of that name, if it is among the newest of the feed."""
+
+    def assembly(self, feed: Feed, batch: str, message: str) -> Assembly | None:
+        """A message that is not complete."""
+
+    def assemblies(self, stream: str, device: str | None = None) -> list[Assembly]:
+        """The messages to a stream that are not complete, of one device or of all."""
+
+
+class MessageWriter(MessageReader, Protocol):
+    """How messages come."""
+
+    def keep_feed(self, feed: Feed) -> None:
+        """Write a feed as it is now."""
+
+    def keep_name(self, feed: Feed, name: bytes, digest: bytes) -> None:
+        """Note a message as the newest of its feed, and forget the one that is too old by now."""
+
+    def keep_assembly(self, feed: Feed, assembly: Assembly) -> None:
+        """Write a message that is not complete."""
+
+    def close_assembly(self, feed: Feed, assembly: Assembly) -> None:
+        """A message is complete: its body belongs to something else from now on."""
+
+    def sweep(self, feed: Feed, before_ms: int) -> int:
+        """Give up the messages of a feed that nothing was added to since then; how many."""
+
+
 class Reader(Protocol):
     """The verbs of a reading transaction: one snapshot for all of them.
 
@@ -169,6 +219,10 @@ class Reader(Protocol):
     @property
     def pieces(self) -> PieceReader:
         """Uploads and payloads."""
+
+    @property
+    def messages(self) -> MessageReader:
+        """Streams and what devices send to them."""
 
     def account(self, name: str) -> Account | None:
         """The account of that name."""
@@ -269,6 +323,10 @@ class Writer(Reader, Protocol):
     @property
     def pieces(self) -> PieceWriter:
         """Uploads and payloads."""
+
+    @property
+    def messages(self) -> MessageWriter:
+        """Streams and what devices send to them."""
 
     def create_account(self, name: str, secret_hash: bytes) -> Account:
         """A new account with its identity and master token."""

@@ -89,6 +89,24 @@ STEPS: Mapping[int, Sequence[str]] = {
                 DELETE FROM piece WHERE body = old.body;
                 DELETE FROM body WHERE key = old.body;
             END""",
+        # Streams: what each device has sent to each.
+        """CREATE UNIQUE INDEX stream_by_name ON object
+            (account, json_extract(doc, '$.group'), json_extract(doc, '$.name'))
+            WHERE kind = 'stream'""",
+        """CREATE TABLE feed (
+            stream TEXT NOT NULL, device TEXT NOT NULL, number INTEGER NOT NULL, batch TEXT,
+            since INTEGER, messages INTEGER NOT NULL, bytes INTEGER NOT NULL, slices TEXT NOT NULL,
+            body INTEGER, cut INTEGER NOT NULL, conflicts INTEGER NOT NULL,
+            PRIMARY KEY (stream, device)) WITHOUT ROWID""",
+        "CREATE INDEX feed_by_device ON feed (device)",
+        """CREATE TABLE message_name (
+            stream TEXT NOT NULL, device TEXT NOT NULL, number INTEGER NOT NULL, name BLOB NOT NULL,
+            digest BLOB NOT NULL, PRIMARY KEY (stream, device, number)) WITHOUT ROWID""",
+        "CREATE UNIQUE INDEX message_by_name ON message_name (stream, device, name)",
+        """CREATE TABLE assembly (
+            stream TEXT NOT NULL, device TEXT NOT NULL, batch TEXT NOT NULL, message TEXT NOT NULL,
+            body INTEGER NOT NULL, chunks INTEGER NOT NULL, at INTEGER NOT NULL,
+            PRIMARY KEY (stream, device, batch, message)) WITHOUT ROWID""",
         """UPDATE object SET state = jsonb_set(state, '$.deviceId', device)
             FROM (SELECT id AS device, json_extract(doc, '$.tokenId') AS token
                 FROM object WHERE kind = 'device')

@@ -98,6 +98,15 @@ class Pieces:
             last = self._value("SELECT max(n) FROM piece WHERE body = ?", body)
             self.set_piece(body, 0 if last is None else last + 1, data)
 
+    def copy(self, body: int, target: int) -> None:
+        """Put what a body has behind what another one has."""
+        last = self._value("SELECT max(n) FROM piece WHERE body = ?", target)
+        self._execute(
+            "INSERT INTO piece (body, n, data) SELECT ?1, n + ?2, data FROM piece WHERE body = ?3",
+            (target, 0 if last is None else last + 1, body),
+        )
+        self._execute("UPDATE body SET bytes = bytes + ? WHERE key = ?", (self.size(body), target))
+
     def set_piece(self, body: int, n: int, data: bytes) -> None:
         """Make *data* the piece *n* of a body, whatever was there."""
         held = self._value("SELECT length(data) FROM piece WHERE body = ? AND n = ?", body, n) or 0

@@ -32,6 +32,7 @@ from flowkit.server.store.base import (
     TrackState,
 )
 from flowkit.server.store.marks import Marks
+from flowkit.server.store.messages import Messages
 from flowkit.server.store.objects import Objects
 from flowkit.server.store.pieces import Pieces
 from flowkit.server.store.rows import (
@@ -101,6 +102,7 @@ class Reading:
         self._uncounted = Objects(connection, _ignore)
         self.marks = Marks(connection, self._count)
         self.pieces = Pieces(connection)
+        self.messages = Messages(connection, self.pieces)
         connection.set_progress_handler(self._is_late, _STEPS_BETWEEN_LOOKS)
 
     def _is_late(self) -> bool:

@@ -15,9 +15,11 @@ from typing import Any
 
 __all__ = [
     "Account",
+    "Assembly",
     "Change",
     "Commit",
     "Delivery",
+    "Feed",
     "FlowCommit",
     "Found",
     "LineTold",
@@ -121,6 +123,55 @@ class Payload:
     body: int
     bytes: int
     content_type: str | None
+
+
+@dataclass(slots=True)
+class Feed:
+    """What one device has sent to one stream.
+
+    Attributes:
+        stream, device: their ids.
+        number: how many messages and chunks have come.
+        batch: the name of the open batch, None for none.
+        since_ms: when that was begun, in ms since 1970 UTC.
+        messages, bytes: how many messages are in it, and the bytes of their payloads.
+        slices: the names of its slices, up to a bound.
+        body: the payloads joined, where the stream joins them.
+        is_cut: whether some did not fit in there.
+        conflicts: how many messages came under a name that another one had.
+    """
+
+    stream: str
+    device: str
+    number: int = 0
+    batch: str | None = None
+    since_ms: int | None = None
+    messages: int = 0
+    bytes: int = 0
+    slices: list[str] = field(default_factory=list)
+    body: int | None = None
+    is_cut: bool = False
+    conflicts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """A message that comes in chunks and is not complete.
+
+    Attributes:
+        device: the id of its sender.
+        batch, message: its names; no batch is an empty one.
+        body: the bytes so far.
+        chunks: how many have come.
+        at_ms: when the newest came, in ms since 1970 UTC.
+    """
+
+    device: str
+    batch: str
+    message: str
+    body: int
+    chunks: int
+    at_ms: int
 
 
 @dataclass(frozen=True, slots=True)

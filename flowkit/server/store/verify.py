@@ -94,7 +94,14 @@ _BESIDE_THE_FLOWS = (
 """What must not be, since schema 2: a sentence without its number, and the number."""
 
 _SCOPES = "SELECT id FROM object WHERE kind = 'device' UNION ALL SELECT '/' || name FROM identity"
-_OWNED = "SELECT body FROM upload UNION ALL SELECT body FROM payload"
+_OWNED = (
+    "SELECT body FROM upload UNION ALL SELECT body FROM payload UNION ALL SELECT body FROM assembly"
+    " UNION ALL SELECT body FROM feed WHERE body IS NOT NULL"
+)
+_FEEDS = (
+    "SELECT stream, device FROM feed UNION ALL SELECT stream, device FROM assembly"
+    " UNION ALL SELECT stream, device FROM message_name"
+)
 
 _SENDERS = (
     (
@@ -132,6 +139,11 @@ _SENDERS = (
     (
         "uploads belong to no device and no account",
         f"SELECT count(*) FROM upload WHERE scope NOT IN ({_SCOPES})",
+    ),
+    (
+        "messages are of no stream or no device",
+        f"SELECT count(*) FROM ({_FEEDS}) WHERE stream NOT IN (SELECT id FROM object WHERE"
+        " kind = 'stream') OR device NOT IN (SELECT id FROM object WHERE kind = 'device')",
     ),
     (
         "tokens say that they are of a device that does not have them",

@@ -340,6 +340,7 @@ class Writing(Reading):
     def _forget_scope(self, scope: str) -> None:
         self.marks.forget(scope)
         self.pieces.forget(scope)
+        self.messages.forget(scope)
 
     def _delete_object(self, kind: str, object_id: str) -> None:
         now = self._present(kind, object_id)

@@ -154,6 +154,11 @@ class API:
             creds = Token(*creds)
         self._creds = creds
 
+    @property
+    def transport(self) -> Transport:
+        """What carries the requests; it is closed with the API."""
+        return self._transport
+
     def __repr__(self) -> str:
         where = self.options.base_url or type(self._transport).__name__
         return f"<{type(self).__name__} {where} as {self._creds.account}>"

@@ -10,11 +10,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from flowkit.device.link import HttpLink as HttpLink
     from flowkit.device.outbox import Outbox as Outbox
+    from flowkit.device.sender import Sender as Sender
 
-_HOME_OF = {"Outbox": "flowkit.device.outbox"}
+_HOME_OF = {
+    "HttpLink": "flowkit.device.link",
+    "Outbox": "flowkit.device.outbox",
+    "Sender": "flowkit.device.sender",
+}
 
-__all__ = ["Outbox"]
+__all__ = ["HttpLink", "Outbox", "Sender"]
 
 
 def __getattr__(name: str) -> Any:

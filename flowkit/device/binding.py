@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
+from collections.abc import Mapping
 
 from flowkit.device import bounds
 from flowkit.device.ages import AgeClock
@@ -14,7 +15,7 @@ from flowkit.device.rows import Ledger
 from flowkit.device.salvage import salvage
 from flowkit.errors import SettingsError
 
-__all__ = ["Owner", "begin", "bind", "give_back", "keep", "kept", "note_clock"]
+__all__ = ["Owner", "begin", "bind", "give_back", "keep_all", "kept", "kept_all", "note_clock"]
 
 Db = sqlite3.Connection
 Owner = tuple[str | None, str | None]
@@ -102,15 +103,24 @@ def give_back(db: Db) -> None:
             db.execute("PRAGMA incremental_vacuum(1)")
 
 
-def keep(db: Db, name: str, data: bytes | None) -> None:
-    """Write a value, or take it out."""
-    if data is None:
-        db.execute("DELETE FROM value WHERE name=?", (name,))
-    else:
-        db.execute("INSERT OR REPLACE INTO value VALUES (?, ?)", (name, data))
-
-
 def kept(db: Db, name: str) -> bytes | None:
     """A value as it was written."""
     found = db.execute("SELECT json FROM value WHERE name=?", (name,)).fetchone()
     return None if found is None else found[0]
+
+
+def keep_all(db: Db, values: Mapping[str, bytes | None]) -> None:
+    """Write values, or take them out."""
+    for name, data in values.items():
+        if data is None:
+            db.execute("DELETE FROM value WHERE name=?", (name,))
+        else:
+            db.execute("INSERT OR REPLACE INTO value VALUES (?, ?)", (name, data))
+
+
+def kept_all(db: Db, prefix: str) -> dict[str, bytes]:
+    """The values whose names begin with *prefix*, encoded."""
+    found = db.execute(
+        "SELECT name, json FROM value WHERE substr(name, 1, ?) = ?", (len(prefix), prefix)
+    )
+    return dict(found.fetchall())

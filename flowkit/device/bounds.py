@@ -67,3 +67,42 @@ outbox_clock_sane_ms = 1_577_836_800_000
 
 outbox_log_pause_s = 60.0
 """Seconds between two lines in the log about entries that were dropped for room or age."""
+link_timeout_s = 30.0
+"""Seconds that one request of a device may take."""
+
+link_answer_bytes_max = 64 * 1024 * 1024
+"""Most bytes of one answer that a device reads; the platform's own are smaller."""
+
+sender_lanes_default = 3
+"""Connections of one sender: streams that are sent side by side. One may be busy with a large
+payload for long."""
+
+sender_entries_max = 1_000
+"""Entries in one request of a sender: at a round trip of 50 ms that is 20,000 a second."""
+
+sender_bytes_max = 512 * 1024
+"""Bytes after which a request of a sender takes no further entry: what a slow link carries in
+time."""
+
+sender_retry_first_s = 0.5
+"""Seconds before a sender tries again; each further time twice as long."""
+
+sender_retry_max_s = 60.0
+"""Longest wait of a sender between two tries, unless the server asks for more."""
+
+sender_retry_after_max_s = 3600.0
+"""What a sender waits at most because a server asks for it: one wrong header must not end it."""
+
+sender_inline_bytes_max = 64 * 1024
+"""A payload up to this many bytes stands in its entry; a larger one goes before it, in pieces."""
+
+sender_piece_bytes = 256 * 1024
+"""Bytes of one piece of a large payload: what a slow link carries before the time of a request is
+up, and what is lost at most when it breaks."""
+
+sender_greet_s = 300.0
+"""Seconds without any request after which a sender asks for the marks, so that a device with
+nothing to send notices a restored server, too."""
+
+sender_close_s = 5.0
+"""Seconds for which a sender that is closed goes on sending what is queued, unless told."""

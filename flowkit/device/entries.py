@@ -1,17 +1,44 @@
-"""What may be put into an outbox, checked and encoded before anything is written."""
+"""What may be put into an outbox, checked and encoded before anything is written; its receipt."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from flowkit.device import bounds
 from flowkit.errors import LimitError, UsageError
 
-__all__ = ["as_bytes", "check_priority", "check_stream", "encode", "encode_value"]
+__all__ = [
+    "Pending",
+    "Receipt",
+    "as_bytes",
+    "check_priority",
+    "check_stream",
+    "encode",
+    "encode_value",
+]
 
 _encoder = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+
+
+class Receipt(NamedTuple):
+    """What an entry is known by, from now on and whenever it is sent."""
+
+    stream: str
+    sequence: int
+    message: str
+    box: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """How much waits to be stored by a server, and for how long the oldest does (None: nothing)."""
+
+    count: int
+    bytes: int
+    oldest_age_s: float | None
 
 
 def check_stream(stream: str) -> str:

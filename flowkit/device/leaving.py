@@ -1,4 +1,5 @@
-"""What leaves an outbox without being sent: for room, for age, or because somebody says so.
+"""What leaves an outbox without being sent: for room, for age, or because somebody says so; and
+what comes back from the dead letters.
 
 Each method is part of a job of ``DeviceFile.write``.
 """
@@ -8,12 +9,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Sequence
 
-from flowkit.device import rows
+from flowkit.device import letters, rows
 from flowkit.device.ages import AgeClock
 from flowkit.device.binding import give_back
 from flowkit.device.letters import Report, count_dropped
 from flowkit.device.room import Room
 from flowkit.device.rows import Ledger, Row
+from flowkit.errors import UsageError
 
 __all__ = ["Leaving"]
 
@@ -80,3 +82,33 @@ class Leaving:
             return []
         self._looked_ms = now_ms
         return self.expired(db)[1]
+
+    def bury(self, db: Db, row: Row, error: str) -> list[Report]:
+        """Put an entry that waits to the dead letters.
+
+        Raises:
+            UsageError: it does not wait any more.
+        """
+        line = self._ledger.known(row.stream)
+        if not rows.is_waiting(db, line, row):
+            raise UsageError(f"entry {row.sequence} of {row.stream!r} is not waiting")
+        told = letters.bury(db, self._ledger, line, row, (error, self._ages.wall_ms()))
+        self._ledger.skip(db, line, row.sequence, "refused", keep_payload=True)
+        return told
+
+    def come_back(
+        self, db: Db, letter: int | None
+    ) -> tuple[list[tuple[str, int, str]], list[Report]]:
+        """Put a dead letter, or all of them, at the end of their streams: stream, number, message.
+
+        Raises:
+            UsageError: there is no such letter. OutboxFull: there is no room for it.
+        """
+        put, told, now_ms = [], list[Report](), self._ages.now()
+        for found in letters.named(db, letter):
+            self._ledger.check_line(found.stream)
+            told += self.make_room(db, 1, found.facts[0], found.facts[1])
+            line = self._ledger.line(db, found.stream)
+            put.append((found.stream, *self._ledger.put_again(db, line, found.facts_aged(now_ms))))
+            letters.remove(db, found.id, with_payload=False)
+        return put, told

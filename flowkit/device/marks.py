@@ -14,7 +14,15 @@ from flowkit.device.letters import Report, report
 from flowkit.device.rows import Ledger, Line, row_at
 from flowkit.device.schema import KEPT, SKIP, WAITS
 
-__all__ = ["RESTORED", "Learned", "Mark", "fork", "learn", "report_fork", "report_rewind"]
+__all__ = [
+    "RESTORED",
+    "Learned",
+    "Mark",
+    "fork",
+    "learn",
+    "report_fork",
+    "report_rewind",
+]
 
 Db = sqlite3.Connection
 
@@ -48,6 +56,28 @@ class Mark(NamedTuple):
 
     sequence: int
     message: str | None
+
+
+def take_in(
+    db: Db,
+    ledger: Ledger,
+    stream: str,
+    mark: Mark,
+    *,
+    went_back: bool,
+    forks: bool,
+    keep: int,
+    now: tuple[int, int],
+) -> tuple[Learned, list[Report]]:
+    """``learn``, the fork if it *forks*, and the report if there is anything to tell."""
+    learned = learn(db, ledger, stream, mark, went_back=went_back, keep=keep, now=now)
+    if learned.kind == "rewound":
+        return learned, [report_rewind(db, ledger, stream, learned, now[0])]
+    if learned.kind != "forked" or not forks:
+        return learned, []
+    reason = f"the server's mark of {stream!r} is not of this file"
+    told = report_fork(db, ledger, reason, now[0])
+    return Learned("forked", ledger.count), [told]
 
 
 def learn(

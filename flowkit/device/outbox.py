@@ -17,13 +17,14 @@ import contextlib
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from flowkit.device import binding, bounds, letters, marks, rows
 from flowkit.device.ages import AgeClock
 from flowkit.device.entries import (
+    Pending,
+    Receipt,
     as_bytes,
     check_priority,
     check_stream,
@@ -42,24 +43,6 @@ from flowkit.errors import FlowKitError, SettingsError, UsageError
 __all__ = ["DeadLetter", "Learned", "Outbox", "Pending", "Receipt", "Report", "Row"]
 
 Db = sqlite3.Connection
-
-
-class Receipt(NamedTuple):
-    """What an entry is known by, from now on and whenever it is sent."""
-
-    stream: str
-    sequence: int
-    message: str
-    box: str
-
-
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """How much waits to be stored by a server, and for how long the oldest does (None: nothing)."""
-
-    count: int
-    bytes: int
-    oldest_age_s: float | None
 
 
 class Outbox:
@@ -103,6 +86,8 @@ class Outbox:
         if not isinstance(keep_acked, int) or keep_acked < 0:
             raise SettingsError(f"keep_acked is a whole number, not {keep_acked!r}")
         room = Room(str(path), rows_max, bytes_max, age_max_s, when_full)
+        self.on_put: Callable[[], object] = lambda: None
+        """Called after each commit that put something; it must not wait. A sender sets it."""
         self._keep = keep_acked
         self._ages = AgeClock(clock_ms)
         self._ledger = Ledger()
@@ -236,6 +221,7 @@ class Outbox:
 
         receipts, told = self._file.write(job)
         self._teller.tell(told)
+        self.on_put()
         return receipts
 
     # What waits
@@ -263,6 +249,25 @@ class Outbox:
         waiting = [line for line in list(self._ledger.lines.values()) if line.count or line.skips]
         waiting.sort(key=lambda line: line.first)
         return [line.name for line in waiting]
+
+    def lines(self) -> list[str]:
+        """Names of all streams that this box has ever had."""
+        return list(self._ledger.lines)
+
+    def unsettled(self) -> dict[str, tuple[int, int]]:
+        """Of each stream with something to send: the last sequence settled, and the last given."""
+        lines = list(self._ledger.lines.values())
+        return {
+            each.name: (each.acked, each.next - 1) for each in lines if each.acked < each.next - 1
+        }
+
+    def find(self, receipt: Receipt) -> Row | None:
+        """The row that waits, or its skip, under a receipt; None once it is settled."""
+        line = self._ledger.lines.get(receipt.stream)
+        if line is None:
+            return None
+        sequence = receipt.sequence if receipt.box == self.box else None
+        return self._file.read(lambda db: rows.find(db, line, sequence, receipt.message))
 
     def peek(
         self,
@@ -308,19 +313,31 @@ class Outbox:
             UsageError: there is no such row.
         """
 
-        def job(db: Db) -> None:
-            line = self._ledger.known(stream)
-            if up_to >= line.next:
-                raise UsageError(f"{stream!r} has no entry {up_to}, the last is {line.next - 1}")
-            if up_to > line.sent:
-                self._ledger.note_sent(db, line, up_to)
+        self.sent_all({stream: up_to})
 
-        line = self._ledger.lines.get(stream)
-        if line is None or up_to > line.sent:
+    def sent_all(self, up_to: Mapping[str, int]) -> None:
+        """The same for several streams, in one commit."""
+        known = self._ledger.known
+        for name, last in up_to.items():
+            if last >= (end := known(name).next):
+                raise UsageError(f"{name!r} has no entry {last}, the last is {end - 1}")
+        fresh = {name: last for name, last in up_to.items() if last > known(name).sent}
+
+        def job(db: Db) -> None:
+            for name, last in fresh.items():
+                self._ledger.note_sent(db, known(name), last)
+
+        if fresh:
             self._file.write(job)
 
     def learn(
-        self, stream: str, sequence: int, message: str | None, *, went_back: bool = False
+        self,
+        stream: str,
+        sequence: int,
+        message: str | None,
+        *,
+        went_back: bool = False,
+        forks: bool = True,
     ) -> Learned:
         """Take in the mark that a server shows for *stream*, and act on it in the same commit.
 
@@ -328,23 +345,17 @@ class Outbox:
             sequence, message: the mark; 0 and None where the server has none.
             went_back: whether a mark below what was settled says that the server was restored: it
                 came with the answer to a question for the marks, or with a refusal ``expected``.
+            forks: False only says that the file has forked, and leaves the rest to ``fork``: who
+                knows more marks of the box takes those in first.
         """
         mark = marks.Mark(sequence, message)
 
+        how: Any = {"went_back": went_back, "forks": forks, "keep": self._keep}
+
         def job(db: Db) -> tuple[Learned, list[Report]]:
-            at_ms = self._ages.wall_ms()
-            now = (at_ms, self._ages.now())
-            learned = marks.learn(
-                db, self._ledger, stream, mark, went_back=went_back, keep=self._keep, now=now
-            )
-            told = []
-            if learned.kind == "forked":
-                reason = f"the server's mark of {stream!r} is not of this file"
-                told = [marks.report_fork(db, self._ledger, reason, at_ms)]
-                learned = Learned("forked", self._ledger.count)
-            elif learned.kind == "rewound":
-                told = [marks.report_rewind(db, self._ledger, stream, learned, at_ms)]
-            elif learned.kind == "settled":
+            now = (self._ages.wall_ms(), self._ages.now())
+            learned, told = marks.take_in(db, self._ledger, stream, mark, **how, now=now)
+            if learned.kind == "settled":
                 binding.give_back(db)
             return learned, told
 
@@ -370,13 +381,8 @@ class Outbox:
     def failed(self, failed: Sequence[Row], error: str) -> None:
         """Note that sending these rows failed: one attempt more, and the *error* (no secrets)."""
 
-        def job(db: Db) -> None:
-            for row in failed:
-                line = self._ledger.lines.get(row.stream)
-                if line is not None:
-                    rows.note_failure(db, line, row, _short(error))
-
-        self._file.write(job)
+        text = _short(error)
+        self._file.write(lambda db: rows.note_failures(db, self._ledger, failed, text))
 
     def ack(self, done: Iterable[Row]) -> int:
         """Take out exactly these rows, which reached their goal by other means than a ``Sender``.
@@ -424,16 +430,8 @@ class Outbox:
             UsageError: the row is no longer waiting.
         """
 
-        def job(db: Db) -> list[Report]:
-            line = self._ledger.known(row.stream)
-            if not rows.is_waiting(db, line, row):
-                raise UsageError(f"entry {row.sequence} of {row.stream!r} is not waiting")
-            at_ms = self._ages.wall_ms()
-            told = letters.bury(db, self._ledger, line, row, (_short(error), at_ms))
-            self._ledger.skip(db, line, row.sequence, "refused", keep_payload=True)
-            return told
-
-        self._teller.tell(self._file.write(job))
+        text = _short(error)
+        self._teller.tell(self._file.write(lambda db: self._leaving.bury(db, row, text)))
 
     def dead(self) -> list[DeadLetter]:
         """The entries that were refused for good, the first to be refused first."""
@@ -446,20 +444,10 @@ class Outbox:
             UsageError: there is no such letter. OutboxFull: there is no room; nothing was changed.
         """
 
-        def job(db: Db) -> tuple[list[Receipt], list[Report]]:
-            receipts, told, now_ms = [], list[Report](), self._ages.now()
-            for found in letters.named(db, letter):
-                self._ledger.check_line(found.stream)
-                size = found.facts[0]
-                told += self._leaving.make_room(db, 1, size, found.facts[1])
-                line = self._ledger.line(db, found.stream)
-                put = self._ledger.put_again(db, line, found.facts_aged(now_ms))
-                letters.remove(db, found.id, with_payload=False)
-                receipts.append(Receipt(found.stream, *put, self._ledger.box))
-            return receipts, told
-
-        receipts, told = self._file.write(job)
+        put, told = self._file.write(lambda db: self._leaving.come_back(db, letter))
+        receipts = [Receipt(*each, self.box) for each in put]
         self._teller.tell(told)
+        self.on_put()
         return receipts
 
     def discard(self, letter: int | None = None) -> int:
@@ -484,8 +472,21 @@ class Outbox:
 
     def keep(self, name: str, value: Any) -> None:
         """Keep a small JSON value under *name* in the same file; None takes it out."""
-        data = encode_value(name, value)
-        self._file.write(lambda db: binding.keep(db, name, None if value is None else data))
+        self.keep_all({name: value})
+
+    def keep_all(self, values: Mapping[str, Any]) -> None:
+        """Keep several values in one commit."""
+        given = {
+            name: None if value is None else encode_value(name, value)
+            for name, value in values.items()
+        }
+
+        self._file.write(lambda db: binding.keep_all(db, given))
+
+    def kept_all(self, prefix: str) -> dict[str, Any]:
+        """The values whose names begin with *prefix*."""
+        found = self._file.read(lambda db: binding.kept_all(db, prefix))
+        return {name: json.loads(data) for name, data in found.items()}
 
     def kept(self, name: str) -> Any:
         """The value that is kept under *name*; None if there is none."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from flowkit.device import bounds
@@ -23,7 +23,7 @@ __all__ = [
     "Row",
     "fresh_message",
     "is_waiting",
-    "note_failure",
+    "note_failures",
     "oldest",
     "oldest_of",
     "peek",
@@ -445,11 +445,16 @@ def is_waiting(db: Db, line: Line, row: Row) -> bool:
     return found is not None and found[0] == row.message
 
 
-def note_failure(db: Db, line: Line, row: Row, error: str) -> None:
-    """One attempt more for *row*, and why it failed."""
-    db.execute(
+def note_failures(db: Db, ledger: Ledger, failed: Sequence[Row], error: str) -> None:
+    """One attempt more for each of these rows, and why it failed."""
+    lines = ledger.lines
+    db.executemany(
         "UPDATE row SET attempts=attempts+1, error=? WHERE stream=? AND sequence=? AND message=?",
-        (error, line.id, row.sequence, row.message),
+        [
+            (error, lines[row.stream].id, row.sequence, row.message)
+            for row in failed
+            if row.stream in lines
+        ],
     )
 
 
@@ -462,3 +467,28 @@ def piece(db: Db, payload: int, offset: int, size: int) -> bytes:
         (payload, first, last),
     ).fetchall()
     return b"".join(row[0] for row in found)[offset - first * step :][:size]
+
+
+_BY_SEQUENCE = (
+    "SELECT sequence, upto, message, entry, skip, payload_bytes, priority, made_ms, attempts,"
+    " error, payload FROM row WHERE stream=? AND state<>? AND sequence<=?"
+    " ORDER BY sequence DESC LIMIT 1"
+)
+_BY_MESSAGE = (
+    "SELECT sequence, upto, message, entry, skip, payload_bytes, priority, made_ms, attempts,"
+    " error, payload FROM row WHERE stream=? AND state<>? AND message=?"
+)
+
+
+def find(db: Db, line: Line, sequence: int | None, message: str) -> Row | None:
+    """The row of *line* with that message that is not settled; at *sequence*, if that is known.
+
+    A skip that was joined with others has lost the message: the range that holds the sequence is
+    found then.
+    """
+    key: str | int
+    query, key = (_BY_MESSAGE, message) if sequence is None else (_BY_SEQUENCE, sequence)
+    row = db.execute(query, (line.id, KEPT, key)).fetchone()
+    if row is None or (sequence is not None and row[1] < sequence):
+        return None
+    return Row(line.name, row[0], row[1], row[2], None, *row[3:])

@@ -1,0 +1,89 @@
+"""What becomes of messages that somebody waits for.
+
+A row that has left the outbox was stored, unless it had become a skip before. So whoever learns a
+mark first notes which of the awaited rows are skips; it is the only one who lets rows go.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from flowkit.errors import BadRequest, DeadlineExceeded, OutboxError, UsageError
+
+if TYPE_CHECKING:
+    from flowkit.device.desk import Desk
+    from flowkit.device.outbox import Outbox, Receipt, Row
+
+__all__ = ["Fates"]
+
+
+@dataclass(slots=True)
+class _Fate:
+    """One message.
+
+    Attributes:
+        receipt: its name.
+        waiters: how many wait.
+        skip: why it was not sent, as far as that was seen before it left the outbox.
+    """
+
+    receipt: Receipt
+    waiters: int = 0
+    skip: str | None = None
+
+
+class Fates:
+    """The messages that somebody waits for.
+
+    Args:
+        outbox: where they are.
+        desk: says when something was settled.
+    """
+
+    def __init__(self, outbox: Outbox, desk: Desk) -> None:
+        self._outbox = outbox
+        self._desk = desk
+        self._waited: dict[str, _Fate] = {}
+
+    def note(self, stream: str) -> None:
+        """A mark of *stream* is about to be believed: what is a skip by now was not stored."""
+        for fate in list(self._waited.values()):
+            row = self._outbox.find(fate.receipt) if fate.receipt.stream == stream else None
+            if row is not None and row.skip is not None:
+                fate.skip = row.skip
+
+    def wait(self, receipt: Receipt, timeout_s: float | None) -> None:
+        """Return once it is stored; see ``Sender.wait``."""
+        deadline = None if timeout_s is None else monotonic() + timeout_s
+        fate = self._waited.setdefault(receipt.message, _Fate(receipt))
+        fate.waiters += 1
+        self._desk.flushing(1)
+        try:
+            while not self._is_decided(fate):
+                seen = self._desk.settled
+                if self._is_decided(fate):
+                    return
+                if self._desk.is_closing:
+                    raise UsageError("the sender was closed while a message was waited for")
+                if not self._desk.wait_settled(seen, deadline):
+                    raise DeadlineExceeded("the message is queued, and not there yet")
+        finally:
+            self._desk.flushing(-1)
+            fate.waiters -= 1
+            if not fate.waiters:
+                self._waited.pop(receipt.message, None)
+
+    def _is_decided(self, fate: _Fate) -> bool:
+        """Whether it is stored; raises if it never will be."""
+        row: Row | None = self._outbox.find(fate.receipt)
+        if row is not None and row.skip is None:
+            return False
+        reason = fate.skip if row is None else row.skip
+        if reason is None:
+            return True
+        for letter in self._outbox.dead():
+            if letter.message == fate.receipt.message:
+                raise BadRequest(letter.error)
+        raise OutboxError(self._outbox.path, f"the message was not sent: {reason}")

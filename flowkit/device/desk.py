@@ -186,7 +186,7 @@ class Desk:
             self._busy.difference_update(names)
             self._is_probing = False
             self._news += 1
-            self._turn.notify_all()
+            self._turn.notify()
 
     def rest(self, name: str, seconds: float | None = None) -> None:
         """A stream was refused: it rests, for longer each time, or for *seconds*."""

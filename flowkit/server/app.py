@@ -392,7 +392,13 @@ def _authorised(reader: Reader, match: Match, call: Call, asked: Asked) -> Crede
     """The credential of the request, which must be that of the account in the address."""
     headers = call.request.headers
     account = match.account
-    who = authenticate(reader, headers.get("x-auth-token"), account, call.now_ms)
+    who = authenticate(
+        reader,
+        headers.get("x-auth-token"),
+        account,
+        call.now_ms,
+        provisioning=match.route.provisioning,
+    )
     if headers.get("x-auth-account", account) != account:
         raise Forbidden("X-Auth-Account: is not the account in the address")
     asked.who = who

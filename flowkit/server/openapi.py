@@ -112,6 +112,12 @@ _OTHERS: Mapping[tuple[str, str], str] = {
     ("POST", "track/simulate"): "Run a track that is not stored, on one drop, without any effect",
     ("POST", "track/backtest"): "Run a track over what its source holds, without any effect",
     ("GET", "origin/{box}"): "Read how far each stream of an outbox has come",
+    ("GET", "device/{id}/properties"): "Read what is desired of a device and what it reported",
+    ("POST", "device/{id}/desired"): "Change what is desired of a device",
+    ("POST", "device/{id}/reported"): "Report the properties of a device, with its own Token",
+    ("POST", "device/{id}/refresh"): "Renew the Token of a device",
+    ("POST", "provisioning"): "Begin an operation of provisioning, with a provisioning token",
+    ("POST", "provisioning/{id}/complete"): "Become a device, once the operation is approved",
     ("POST", "batch"): "Many reads in one request, each with an answer of its own",
 }
 """What the other routes do."""
@@ -165,7 +171,8 @@ def document(account: str | None = None) -> dict[str, Any]:
                     "type": "apiKey",
                     "in": "header",
                     "name": "X-Auth-Token",
-                    "description": "The master token of the account, or the string of a Token.",
+                    "description": "The master token of the account, the string of a Token, or,"
+                    " where devices are provisioned, a provisioning token.",
                 }
             },
         },

@@ -8,6 +8,7 @@ from flowkit import limits
 from flowkit.protocol.resources import BY_ROUTE, PREFIXES, RESOURCES, is_id, normal_path
 
 SERVICES = "flow drop track group identity api_task mqtt_task rss_task token share device"
+SERVICES += " provisioning provisioning_token"
 
 PATHS = [
     ("/nora/greenhouse", "/nora/greenhouse"),

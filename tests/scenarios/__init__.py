@@ -1,6 +1,16 @@
 """Scenarios: what the server does, stated completely; see ``scenario.py``."""
 
-from tests.scenarios import counts, credentials, devices, drops, flows, identities, sending, tracks
+from tests.scenarios import (
+    counts,
+    credentials,
+    devices,
+    drops,
+    flows,
+    identities,
+    provisioning,
+    sending,
+    tracks,
+)
 
 ALL = (
     *flows.TABLE,
@@ -12,5 +22,6 @@ ALL = (
     *tracks.TABLE,
     *devices.DEVICES,
     *devices.TASKS,
+    *provisioning.TABLE,
 )
 """Every scenario."""

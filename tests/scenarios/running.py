@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -93,14 +94,16 @@ def _prepared(scenario: Scenario, visitors: dict[str, Visitor]) -> dict[str, Any
         names[f"{name}.secret"] = visitor.token
     for given in scenario.given:
         clock.now_ms += 1_000
-        asked = visitors[given.who].ask(
-            given.method, filled(given.target, names), filled(given.body, names)
-        )
+        asker = visitors[given.who]
+        if given.secret is not None:
+            asker = replace(asker, token=filled(given.secret, names))
+        asked = asker.ask(given.method, filled(given.target, names), filled(given.body, names))
         assert asked.status in (200, 201), (given, asked.errors)
-        if isinstance(asked.body, list):
+        if isinstance(asked.body, list) and given.method == "POST":
             continue  # an array create; nothing of it is spoken of by name
-        names[given.name] = asked.body.get("id")
-        names |= {f"{given.name}.{member}": value for member, value in asked.body.items()}
+        body = asked.body[0] if isinstance(asked.body, list) else asked.body
+        names[given.name] = body.get("id")
+        names |= {f"{given.name}.{member}": value for member, value in body.items()}
     clock.now_ms += 1_000
     names["now"] = clock.now_ms
     return names

@@ -45,6 +45,7 @@ class Given:
         body: what is sent.
         who: who makes it.
         method: how.
+        secret: another credential than the master token, as in a scenario.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Given:
     body: Any
     who: str = "nora"
     method: str = "POST"
+    secret: str | None = None
 
 
 def made(name: str, route: str, who: str = "nora", **members: Any) -> Given:

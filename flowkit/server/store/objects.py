@@ -92,6 +92,16 @@ class Objects:
         """The shares issued to an identity or to one of its groups."""
         return self._all(SHARES_TO, identity_id)
 
+    def device_called(self, account: str, device_id: str, path: str) -> StoredObject | None:
+        """The device with that deviceId, whatever its case, or else at that path."""
+        found = self._all(DEVICE_CALLED, account, device_id, path)
+        return found[0] if found else None
+
+    def fleet(self, seen_since_ms: int, now_ms: int) -> tuple[int, int, int]:
+        """How many devices there are and were seen, and operations of provisioning that wait."""
+        row: tuple[int, int, int] = self._connection.execute(FLEET, (seen_since_ms, now_ms)).get
+        return row
+
     def tracks_from(self, path: str) -> list[StoredObject]:
         """The enabled tracks of a source, in the order of their creation."""
         return self._all(TRACKS_FROM, path)
@@ -107,6 +117,20 @@ class Objects:
         self._count(len(doc))
         decoded: tuple[Any, Any] = (apsw.jsonb_decode(doc), apsw.jsonb_decode(state))
         return StoredObject(kind, account, *decoded)
+
+
+DEVICE_CALLED = (
+    f"SELECT {_COLUMNS} FROM object WHERE kind = 'device' AND account = ?1 AND"
+    " (json_extract(doc, '$.deviceId') = ?2 COLLATE NOCASE OR json_extract(doc, '$.path') = ?3)"
+    " ORDER BY json_extract(doc, '$.deviceId') IS NULL, id LIMIT 1"
+)
+FLEET = (
+    "SELECT count(*) FILTER (WHERE kind = 'device'),"
+    " count(*) FILTER (WHERE kind = 'device' AND json_extract(doc, '$.lastSeen') > ?1),"
+    " count(*) FILTER (WHERE kind = 'provisioning' AND json_extract(doc, '$.status') = 'pending'"
+    " AND json_extract(doc, '$.expiresAt') > ?2)"
+    " FROM object WHERE kind IN ('device', 'provisioning')"
+)
 
 
 class Making:
@@ -187,7 +211,15 @@ class Making:
         if "memberIds" in changes:
             self._remove_members(made.id)
             self._enter_members(made)
+        if "duration" in changes:
+            self._end_secret(made)
         return made
+
+    def _end_secret(self, made: StoredObject) -> None:
+        """The secret of a Token ends when its document says so."""
+        duration = made.doc.get("duration")
+        ends = int(made.doc["creationDate"]) + int(duration) if duration else None
+        self._execute("UPDATE credential SET expires_at = ? WHERE object_id = ?", (ends, made.id))
 
     def delete(self, object_id: str) -> None:
         """Remove an object's row, its secret and its members."""

@@ -113,6 +113,7 @@ class App:
         for line in store.waiting():
             read_line = partial(_waiting_in, store, line)
             self.metrics.watch("flowkit_waiting_jobs", read_line, line)
+        _watch_fleet(self.metrics, store, clock_ms)
         self.health = Health(store)
         self.watch = Watch(self.settings, self.metrics)
         self._clock_ms = clock_ms
@@ -322,6 +323,19 @@ class App:
 
 def _waiting_in(store: Store, line: str) -> float:
     return store.waiting()[line]
+
+
+def _watch_fleet(metrics: Metrics, store: Store, clock_ms: Callable[[], int]) -> None:
+    """Let the figures tell of devices; the store is asked when somebody reads them."""
+
+    def counted(at: int) -> float:
+        now_ms = clock_ms()
+        seen_since_ms = now_ms - limits.device_seen_ms
+        return store.read(lambda reader: reader.fleet(seen_since_ms, now_ms))[at]
+
+    metrics.watch("flowkit_devices", partial(counted, 0), "ever")
+    metrics.watch("flowkit_devices", partial(counted, 1), "day")
+    metrics.watch("flowkit_provisioning_pending", partial(counted, 2))
 
 
 def _told(asked: Asked) -> str:

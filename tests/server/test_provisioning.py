@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from urllib.parse import quote
 
+import apsw
 import pytest
 
 from flowkit import limits
+from flowkit.server.store.sqlite import FILE_NAME
+from flowkit.server.store.verify import verify
 from tests.server.visitor import Visitor, visiting
 
 NONCE = "5f" * 16
@@ -386,3 +389,46 @@ def test_a_repeated_request_gets_the_same_token(tmp_path, keep):
         assert first.body["tokenId"] == again.body["tokenId"]
         assert ("tokenString" in again.body) is keep
         assert as_token(nora, first.body["tokenString"]).ask("GET", "/flow").status == 200
+
+
+def test_the_fleet_stands_in_the_figures(nora):
+    """Devices ever and within a day, operations that wait, what was asked for."""
+    told, device = registered(nora)
+    nora.ask("POST", "/device", {"path": "/nora/never"})
+    begun(maker(nora))
+    device.ask("POST", f"/device/{told['id']}/refresh")
+
+    def figures():
+        page = nora.app.metrics.page().decode()
+        return dict(
+            re.findall(r"^(flowkit_(?:devices|provisioning)\S*) (\S+)$", page, re.MULTILINE)
+        )
+
+    assert figures() == {
+        'flowkit_devices{seen="ever"}': "2.0",
+        'flowkit_devices{seen="day"}': "1.0",
+        "flowkit_provisioning_pending": "1.0",
+        'flowkit_provisioning_total{outcome="begun"}': "2.0",
+        'flowkit_provisioning_total{outcome="registered"}': "1.0",
+        'flowkit_provisioning_total{outcome="renewed"}': "1.0",
+    }
+    nora.clock.now_ms += limits.device_seen_ms
+    assert figures()['flowkit_devices{seen="day"}'] == "0.0"
+    assert figures()["flowkit_provisioning_pending"] == "0.0"
+
+
+def test_verify_finds_a_device_id_that_two_have(nora):
+    """Whatever the case of its letters; and provisioning leaves a sound store."""
+    registered(nora, "Bench-3")
+    registered(nora, "bench-4")
+    begun(maker(nora))
+    file = nora.app.settings.data / FILE_NAME
+    assert verify(file) == []
+    connection = apsw.Connection(str(file))
+    connection.execute(
+        "UPDATE object SET doc = jsonb_set(doc, '$.deviceId', 'bENCH-3')"
+        " WHERE kind = 'device' AND json_extract(doc, '$.deviceId') = 'bench-4'"
+    )
+    connection.close()
+
+    assert verify(file) == ["1 devices have the same deviceId as another of their account"]

@@ -94,7 +94,12 @@ def begin(call: Call) -> Work:
 
     def work(writer: Writer, who: Credential) -> Result:
         _demand_provisioning(who, "begin")
-        operation = _begun(writer, who, members["nonce"])
+        try:
+            operation = _begun(writer, who, members["nonce"])
+        except TooManyRequests:
+            _count(call, "refused")
+            raise
+        _count(call, "begun" if operation is None else "again")
         if operation is not None:
             return Result(_shown(writer, who, operation, call))
         made = _make(writer, who, members)
@@ -102,6 +107,11 @@ def begin(call: Call) -> Work:
         return Result(_shown(writer, who, made, call), status=201)
 
     return work
+
+
+def _count(call: Call, outcome: str) -> None:
+    if call.metrics is not None:
+        call.metrics.count("flowkit_provisioning_total", outcome)
 
 
 _NONCE_RULE = "nonce: must be 32 to 64 hexadecimal digits in lower case"
@@ -127,6 +137,7 @@ def complete(call: Call) -> Work:
         device, token = _register(writer, who, operation, keep=keep)
         changes = {"registeredAs": device.id}
         writer.update_object(operation, changes, editor=None)
+        _count(call, "registered")
         return _told(writer, device, token, keep, status=status)
 
     return work
@@ -151,6 +162,7 @@ def refresh(call: Call) -> Work:
         keep = call.settings.keep_token_strings
         device, token = renew(writer, who, device, used, keep=keep)
         changed = writer.update_object(device, seen(device, who.at_ms), editor=None)
+        _count(call, "renewed")
         return _told(writer, changed, token, keep)
 
     return work

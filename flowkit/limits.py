@@ -290,7 +290,8 @@ cancel_timeout_s = 5.0
 """Seconds that stopping parallel calls waits for them to let go of their connections."""
 
 objects_max = 10_000
-"""Most objects of one kind (tracks, tokens, shares, groups, devices, tasks) of one account."""
+"""Most objects of one kind (tracks, tokens, shares, groups, devices, tasks) of one account. The
+Tokens of its devices do not count."""
 
 credential_duration_ms_max = 100 * 365 * 24 * 3_600 * 1000
 """Longest duration of a Token or Share, in ms: 100 years. Beyond that it is meant to be none."""

@@ -9,6 +9,7 @@ import apsw
 import pytest
 
 from flowkit import limits
+from flowkit.server.store.objects import DEVICE_AT, DEVICE_NAMED
 from flowkit.server.store.sqlite import FILE_NAME
 from flowkit.server.store.verify import verify
 from tests.server.visitor import Visitor, visiting
@@ -432,3 +433,27 @@ def test_verify_finds_a_device_id_that_two_have(nora):
     connection.close()
 
     assert verify(file) == ["1 devices have the same deviceId as another of their account"]
+
+
+def test_a_fleet_may_have_more_tokens_than_an_account_makes(nora, monkeypatch):
+    """Each device has its own, and for a while the one before; the account's bound is as ever."""
+    monkeypatch.setattr(limits, "objects_max", 3)
+    for n in range(3):
+        told, device = registered(nora, f"bench-{n}")
+        assert device.ask("POST", f"/device/{told['id']}/refresh").status == 200
+        for one in nora.ask("GET", "/provisioning-token").body:
+            nora.ask("DELETE", f"/provisioning-token/{one['id']}")
+    assert len(nora.ask("GET", "/token").body) == 6
+    body = {"paths": {"/nora/x": {"dropRead": True}}}
+    statuses = [nora.ask("POST", "/token", body).status for _ in range(4)]
+
+    assert statuses == [201, 201, 201, 400]
+
+
+def test_a_device_is_looked_up_by_an_index(nora):
+    """However many there are, and however large what they said of themselves is."""
+    connection = apsw.Connection(str(nora.app.settings.data / FILE_NAME))
+    for statement in (DEVICE_NAMED, DEVICE_AT):
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {statement}", ("nora", "x")).fetchall()
+        assert "USING INDEX device_by" in plan[0][3]
+    connection.close()

@@ -94,7 +94,8 @@ class Objects:
 
     def device_called(self, account: str, device_id: str, path: str) -> StoredObject | None:
         """The device with that deviceId, whatever its case, or else at that path."""
-        found = self._all(DEVICE_CALLED, account, device_id, path)
+        found = self._all(DEVICE_NAMED, account, device_id)
+        found = found or self._all(DEVICE_AT, account, path)
         return found[0] if found else None
 
     def fleet(self, seen_since_ms: int, now_ms: int) -> tuple[int, int, int]:
@@ -119,10 +120,13 @@ class Objects:
         return StoredObject(kind, account, *decoded)
 
 
-DEVICE_CALLED = (
-    f"SELECT {_COLUMNS} FROM object WHERE kind = 'device' AND account = ?1 AND"
-    " (json_extract(doc, '$.deviceId') = ?2 COLLATE NOCASE OR json_extract(doc, '$.path') = ?3)"
-    " ORDER BY json_extract(doc, '$.deviceId') IS NULL, id LIMIT 1"
+DEVICE_NAMED = (
+    f"SELECT {_COLUMNS} FROM object INDEXED BY device_by_name WHERE kind = 'device' AND account = ?"
+    " AND lower(json_extract(doc, '$.deviceId')) = lower(?) ORDER BY id LIMIT 1"
+)
+DEVICE_AT = (
+    f"SELECT {_COLUMNS} FROM object INDEXED BY device_by_path WHERE kind = 'device' AND account = ?"
+    " AND json_extract(doc, '$.path') = ? ORDER BY id LIMIT 1"
 )
 FLEET = (
     "SELECT count(*) FILTER (WHERE kind = 'device'),"
@@ -175,14 +179,20 @@ class Making:
         return made
 
     def _refuse_too_many(self, kind: str, account: str) -> None:
-        held: list[Any] = self._execute(
-            "SELECT count(*) FROM object WHERE kind = ? AND account = ?", (kind, account)
-        ).fetchall()
-        if held[0][0] >= limits.objects_max:
+        most = limits.objects_max
+        if kind == "token":  # each device has two at most, beside those that the account makes
+            most += 2 * self._held("device", account)
+        if self._held(kind, account) >= most:
             raise BadRequest(
                 f"{account} has {limits.objects_max} objects of this kind already ({kind}),"
                 " and no account may have more: delete one first"
             )
+
+    def _held(self, kind: str, account: str) -> int:
+        held: list[Any] = self._execute(
+            "SELECT count(*) FROM object WHERE kind = ? AND account = ?", (kind, account)
+        ).fetchall()
+        return int(held[0][0])
 
     def update(
         self,

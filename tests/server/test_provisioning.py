@@ -269,6 +269,10 @@ def test_secrets_that_are_not_kept_are_told_once(tmp_path):
 
         assert as_token(nora, told["tokenString"]).ask("GET", "/flow").status == 200
         assert len(shown) == 2
+        stored = b"".join(file.read_bytes() for file in (tmp_path / "data").iterdir())
+        assert told["tokenId"].encode() in stored
+        for secret in (asker.token, told["tokenString"], NONCE):
+            assert secret.encode() not in stored
         assert not any({"tokenString", "provisioningToken"} & set(one) for one in shown)
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from flowkit import limits
 from flowkit.errors import BadRequest
 from flowkit.server import ingest
 from flowkit.server.announce import announce
@@ -100,8 +101,9 @@ def _encodes_alike(one: Any, other: Any) -> bool:
 def _drop(writer: Writer, who: Credential, device: StoredObject, kind: DocumentKind) -> None:
     """The Drop that tells of a document, in the Flow of the Device, in its owner's name."""
     account = writer.account(device.account)
-    if account is None:
-        return
+    path = f"{device.doc['path']}/{_FLOW}"
+    if account is None or len(path) > limits.path_chars_max:
+        return  # of a device that is older than the Flow, and whose path leaves no room for it
     flow = _flow(writer, who, account, device)
     elems = {"kind": kind, **document_of(device, kind), "generation": generation_of(writer, device)}
     keeper = Credential(account, "identity", at_ms=who.at_ms)

@@ -22,7 +22,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from flowkit._version import __version__
-from flowkit.errors import FlowKitError, UsageError
+from flowkit.cli_devices import devices
+from flowkit.ending import fail, one_sentence
+from flowkit.errors import UsageError
 from flowkit.server.settings import Settings
 
 if TYPE_CHECKING:
@@ -45,6 +47,9 @@ def cli() -> None:
 
     Start with `flowkit demo`, or `flowkit serve` for a platform that keeps its data.
     """
+
+
+cli.add_command(devices)
 
 
 def _data(command: F) -> F:
@@ -108,7 +113,7 @@ def serve(save_profile: str | None, **flags: Any) -> None:
     """
     if find_spec("re2") is None:  # else the first regex of a filter would find that out
         raise ModuleNotFoundError("no regular expressions", name="re2")
-    with _one_sentence():
+    with one_sentence():
         from flowkit.server.serve import serve as run
 
         def save(server: Server) -> list[str]:
@@ -130,7 +135,7 @@ def rotate(save_profile: str | None, **flags: Any) -> None:
 
     The old one stops working at once. The data folder must not be in use: stop its server first.
     """
-    with _one_sentence():
+    with one_sentence():
         from flowkit.server.auth import rotate as rotate_token
 
         settings = _settings(flags)
@@ -152,7 +157,7 @@ def demo(keep: bool) -> None:
 
     A real week, into a server of its own with a temporary folder, which is removed at the end.
     """
-    with _one_sentence():
+    with one_sentence():
         from flowkit.demo import run
 
         run(keep=keep, say=_say)
@@ -181,7 +186,7 @@ def tail(flow: str, profile: str | None, changes: str | None, **asked: Any) -> N
     A lost connection is taken up again where it was; what cannot be had any more is told as a gap.
     Ctrl-C ends it and says how to go on from there.
     """
-    with _one_sentence():
+    with one_sentence():
         from flowkit.client.api import connect
         from flowkit.tail import tail as follow
 
@@ -203,7 +208,7 @@ def backup(file: Path, data: Path | None, force: bool) -> None:
 
     The copy is the store of one moment. It is checked before it gets its name.
     """
-    with _one_sentence():
+    with one_sentence():
         from flowkit.server.store.backup import backup as make
 
         folder = _settings({"data": data}).data
@@ -217,7 +222,7 @@ def backup(file: Path, data: Path | None, force: bool) -> None:
 @_data
 def restore(file: Path, data: Path | None) -> None:
     """Make a data folder of the backup FILE; the folder must be new or empty."""
-    with _one_sentence():
+    with one_sentence():
         from flowkit.server.store.backup import restore as make
         from flowkit.server.store.sqlite import clock_ms
 
@@ -235,7 +240,7 @@ def verify(file: Path | None, data: Path | None) -> None:
 
     It only reads; a server may have the data folder open. Exit code 1 if anything is wrong.
     """
-    with _one_sentence():
+    with one_sentence():
         from flowkit.server.store.backup import store_file
         from flowkit.server.store.verify import verify as check
 
@@ -261,7 +266,7 @@ def account_add(name: str, data: Path | None) -> None:
 
     The data folder must not be in use: stop its server first.
     """
-    with _one_sentence():
+    with one_sentence():
         from flowkit.server.auth import ensure_account
 
         with _opened(_settings({"data": data})) as store:
@@ -278,7 +283,7 @@ def account_add(name: str, data: Path | None) -> None:
 @_data
 def account_list(data: Path | None) -> None:
     """Print each account's name and the id of its identity, oldest first."""
-    with _one_sentence():
+    with one_sentence():
         from flowkit.server.store.sqlite import look_into
 
         folder = _settings({"data": data}).data
@@ -295,13 +300,13 @@ def account_remove(name: str, data: Path | None, yes: bool) -> None:
 
     The data folder must not be in use: stop its server first.
     """
-    with _one_sentence():
+    with one_sentence():
         settings = _settings({"data": data})
         with _opened(settings) as store:
             if store.read(lambda reader: reader.account(name)) is None:
                 raise UsageError(f"there is no account {name!r} in {settings.data}")
             if not yes and not click.confirm(f"Remove {name} and everything it has?", err=True):
-                _fail("nothing was removed", code=1)
+                fail("nothing was removed", code=1)
             store.write(lambda writer: writer.delete_account(name))
 
 
@@ -383,26 +388,3 @@ def _profile(name: str) -> Any:
         return find_profile(name, environ=places)[0]
     except UsageError:
         return Profile()
-
-
-@contextmanager
-def _one_sentence() -> Iterator[None]:
-    """Turn what can go wrong into one sentence on stderr and an exit code."""
-    try:
-        yield
-    except UsageError as error:
-        _fail(str(error), code=2)
-    except FlowKitError as error:
-        _fail(str(error), code=1)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except OSError as error:
-        _fail(str(error), code=1)
-    except KeyboardInterrupt:
-        sys.exit(130)
-
-
-def _fail(sentence: str, *, code: int) -> None:
-    click.echo(f"flowkit: {sentence}", err=True)
-    sys.exit(code)

@@ -334,10 +334,55 @@ cancel_timeout_s = 5.0
 """Seconds that stopping parallel calls waits for them to let go of their connections."""
 
 objects_max = 10_000
-"""Most objects of one kind (tracks, tokens, shares, groups, devices, tasks) of one account."""
+"""Most objects of one kind (tracks, tokens, shares, groups, devices, tasks) of one account. The
+Tokens of its devices do not count."""
 
 credential_duration_ms_max = 100 * 365 * 24 * 3_600 * 1000
 """Longest duration of a Token or Share, in ms: 100 years. Beyond that it is meant to be none."""
+
+device_id_chars_min = 4
+"""Shortest id of a device; shorter ones are too easily given twice."""
+
+device_id_chars_max = 90
+"""Longest id of a device; a Flow path has room for it behind the name of most accounts."""
+
+properties_bytes_max = 32 * 1024
+"""Largest desired or reported document of a device, as compact JSON: it fits into one drop and
+one answer on any link, and a device can hold it in memory."""
+
+properties_depth_max = 10
+"""Deepest nesting of a document of properties, itself counted."""
+
+property_text_bytes_max = 4 * 1024
+"""Longest text in a document of properties."""
+
+tags_bytes_max = 8 * 1024
+"""Largest document of tags of a device, as compact JSON."""
+
+provisioning_expiry_ms = 3_600_000
+"""Time that an operation of provisioning waits for its approval, and then for its device."""
+
+provisioning_kept_ms = 3_600_000
+"""Time that an operation which has expired can still be read, before the next one sweeps it."""
+
+provisioning_pending_per_token_max = 100
+"""Operations of one provisioning token that wait at once: a stolen token cannot flood a list."""
+
+provisioning_pending_per_account_max = 1_000
+"""The same of all provisioning tokens of an account."""
+
+provisioning_operations_max = 5_000
+"""Operations of an account that are kept at once, decided ones included; then devices wait."""
+
+provisioning_retry_s = 60.0
+"""Seconds that a device is asked to wait when too many operations are pending."""
+
+registration_grace_ms = 3_600_000
+"""Time that the registration token of a device works on after it was refreshed, since the answer
+with the new one may have been lost."""
+
+device_seen_ms = 24 * 3_600_000
+"""A device counts as seen, in the metrics, if it spoke of itself within this time."""
 
 shares_per_receiver_max = 100
 """Most live Shares from one account to one receiver: each request of the receiver looks at all."""

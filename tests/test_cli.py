@@ -41,7 +41,16 @@ def config(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["serve"], ["token"], ["token", "rotate"], ["demo"]],
+    [
+        [],
+        ["serve"],
+        ["token"],
+        ["token", "rotate"],
+        ["demo"],
+        ["devices"],
+        *(["devices", name] for name in ("list", "pending", "approve", "reject", "token")),
+        ["devices", "token", "create"],
+    ],
     ids=lambda arguments: " ".join(arguments) or "flowkit",
 )
 def test_every_command_explains_itself(arguments):

@@ -28,6 +28,7 @@ from flowkit.client.calls import (
 )
 from flowkit.client.credentials import Profile, Token, find_profile
 from flowkit.client.drops import Drops
+from flowkit.client.fleet import Devices, Operations
 from flowkit.client.options import Defaults, Options, check_known, defaults, seconds
 from flowkit.client.originals import original
 from flowkit.client.origins import Origins
@@ -71,13 +72,15 @@ class API:
         SettingsError: no host, or options that contradict each other or have the wrong type.
 
     Attributes:
-        flow, group, device, api_task, mqtt_task, rss_task: services with all verbs.
+        flow, group, api_task, mqtt_task, rss_task: services with all verbs.
         stream: the same, and ``open``.
         payload: the bytes of messages.
         track: the same, and ``simulate``, ``backtest``.
+        device: the same, and the documents of a device and renewing its Token.
+        provisioning: devices that ask to become one, and deciding about them.
         drop: of the account; ``api.drop(flow)`` of one flow.
         identity: reading, and changing one's own.
-        token, share: create, read, find, delete.
+        token, share, provisioning_token: create, read, find, delete.
         statistics, origin, websocket, root: see their classes.
     """
 
@@ -131,9 +134,11 @@ class API:
         self.rss_task = Service(self, RESOURCES["rss_task"])
         self.token = Grants(self, RESOURCES["token"])
         self.share = Grants(self, RESOURCES["share"])
-        self.device = Service(self, RESOURCES["device"])
         self.stream = Streams(self, RESOURCES["stream"])
         self.payload = Payloads(self)
+        self.device = Devices(self, RESOURCES["device"])
+        self.provisioning = Operations(self, RESOURCES["provisioning"])
+        self.provisioning_token = Grants(self, RESOURCES["provisioning_token"])
         self.statistics = Statistics(self)
         self.origin = Origins(self)
         self.websocket = WebSockets(self)

@@ -113,6 +113,7 @@ class App:
         for line in store.waiting():
             read_line = partial(_waiting_in, store, line)
             self.metrics.watch("flowkit_waiting_jobs", read_line, line)
+        _watch_fleet(self.metrics, store, clock_ms)
         self.health = Health(store)
         self.watch = Watch(self.settings, self.metrics)
         self._clock_ms = clock_ms
@@ -324,6 +325,19 @@ def _waiting_in(store: Store, line: str) -> float:
     return store.waiting()[line]
 
 
+def _watch_fleet(metrics: Metrics, store: Store, clock_ms: Callable[[], int]) -> None:
+    """Let the figures tell of devices; the store is asked when somebody reads them."""
+
+    def counted(at: int) -> float:
+        now_ms = clock_ms()
+        seen_since_ms = now_ms - limits.device_seen_ms
+        return store.read(lambda reader: reader.fleet(seen_since_ms, now_ms))[at]
+
+    metrics.watch("flowkit_devices", partial(counted, 0), "ever")
+    metrics.watch("flowkit_devices", partial(counted, 1), "day")
+    metrics.watch("flowkit_provisioning_pending", partial(counted, 2))
+
+
 def _told(asked: Asked) -> str:
     """A request in a line of the log, for who has not let ``logs`` write it."""
     return f"request {asked.request_id} {asked.method} {asked.route}"
@@ -392,7 +406,13 @@ def _authorised(reader: Reader, match: Match, call: Call, asked: Asked) -> Crede
     """The credential of the request, which must be that of the account in the address."""
     headers = call.request.headers
     account = match.account
-    who = authenticate(reader, headers.get("x-auth-token"), account, call.now_ms)
+    who = authenticate(
+        reader,
+        headers.get("x-auth-token"),
+        account,
+        call.now_ms,
+        provisioning=match.route.provisioning,
+    )
     if headers.get("x-auth-account", account) != account:
         raise Forbidden("X-Auth-Account: is not the account in the address")
     asked.who = who

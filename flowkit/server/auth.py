@@ -6,6 +6,9 @@ or 190 bits), so there is nothing to guess that salt or slowness could protect, 
 looked up by it. Looking up by digest also means that no comparison's duration tells anything about
 a secret.
 
+A provisioning token is good for becoming a device and for nothing else: it opens the routes that
+say so, and no other door.
+
 Rights are grants: a path and the flags that hold there and below, by whole segments. Grants are
 united, never subtracted. An owner has every right in its own namespace and, elsewhere, what live
 Shares grant to its identity or to its groups. A Token has what its own paths say and nothing else:
@@ -22,10 +25,11 @@ import re
 import secrets
 import string
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from flowkit.errors import Forbidden, SettingsError
+from flowkit.protocol.resources import PREFIXES
 from flowkit.server.store.base import Account, Reader, Store, Writer
 
 __all__ = [
@@ -67,6 +71,11 @@ NO_CREDENTIAL = "X-Auth-Token: is missing or not a token of this account"
 EXPIRED = "X-Auth-Token: this Token has expired"
 """Only who holds the Token hears it."""
 
+FOR_PROVISIONING_ALONE = (
+    "X-Auth-Token: a provisioning token only makes devices: it takes the right of another token"
+)
+"""What a provisioning token is told everywhere but where devices are provisioned."""
+
 
 @dataclass(frozen=True, slots=True)
 class Grant:
@@ -88,9 +97,10 @@ class Credential:
     Attributes:
         account: whose it is.
         kind: ``master`` and ``identity`` have every right in the account's namespace; the latter
-            is what the server does in the owner's name. ``token`` has its grants alone.
+            is what the server does in the owner's name. ``token`` has its grants alone;
+            ``provisioning`` has no right at all but to make devices.
         grants: rights beside the namespace: those of Shares, or those of the Token.
-        token_id: the id of the Token, None for an owner.
+        token_id: the id of the Token or provisioning token, None for an owner.
         expires_at: when the Token stops working, in ms since 1970 UTC; None for never.
         at_ms: the time for which the rights were gathered, in ms since 1970 UTC.
         device_id: the id of the Device that the Token was issued to (the ``deviceId`` of the
@@ -98,7 +108,7 @@ class Credential:
     """
 
     account: Account
-    kind: Literal["master", "token", "identity"] = "master"
+    kind: Literal["master", "token", "identity", "provisioning"] = "master"
     grants: tuple[Grant, ...] = ()
     token_id: str | None = None
     expires_at: int | None = None
@@ -113,7 +123,7 @@ class Credential:
     @property
     def is_owner(self) -> bool:
         """Whether it may do what its account may do; false for Tokens."""
-        return self.kind != "token"
+        return self.kind in ("master", "identity")
 
     @property
     def key(self) -> str:
@@ -166,17 +176,21 @@ def hash_secret(secret: str) -> bytes:
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
 
 
-def authenticate(reader: Reader, token: str | None, account: str, now_ms: int) -> Credential:
+def authenticate(
+    reader: Reader, token: str | None, account: str, now_ms: int, *, provisioning: bool = False
+) -> Credential:
     """The credential behind *token*, for a request about *account*.
 
     Args:
         reader: the snapshot in which the request is answered.
-        token: a master token or the string of a Token, as it came.
+        token: a master token, or the string of a Token or provisioning token, as it came.
         account: the account in the address.
         now_ms: the time of the request, in ms since 1970 UTC.
+        provisioning: whether a provisioning token will do.
 
     Raises:
-        Forbidden: there is no such token, it belongs to another account, or it has expired.
+        Forbidden: there is no such token, it belongs to another account, it has expired, or it is
+            a provisioning token.
     """
     secret = reader.credential(hash_secret(token)) if token else None
     if secret is None or secret.account.name != account:
@@ -185,18 +199,18 @@ def authenticate(reader: Reader, token: str | None, account: str, now_ms: int) -
         return _owner(reader, secret.account, now_ms, "master")
     if secret.expires_at is not None and secret.expires_at <= now_ms:
         raise Forbidden(EXPIRED)
-    found = reader.object("token", secret.object_id)
+    found = reader.object(PREFIXES[secret.object_id[0]], secret.object_id)
     if found is None:
         raise Forbidden(NO_CREDENTIAL)
-    return Credential(
-        secret.account,
-        "token",
-        grants_of(found.doc["paths"], implied=("read",)),
-        token_id=found.id,
-        expires_at=secret.expires_at,
-        at_ms=now_ms,
-        device_id=found.state.get("deviceId"),
+    known = Credential(
+        secret.account, "token", token_id=found.id, expires_at=secret.expires_at, at_ms=now_ms
     )
+    if found.kind == "token":
+        grants = grants_of(found.doc["paths"], implied=("read",))
+        return replace(known, grants=grants, device_id=found.state.get("deviceId"))
+    if not provisioning:
+        raise Forbidden(FOR_PROVISIONING_ALONE)
+    return replace(known, kind="provisioning")
 
 
 def credential_of(reader: Reader, account: Account, now_ms: int) -> Credential:

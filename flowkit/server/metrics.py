@@ -92,6 +92,11 @@ METRICS: Mapping[str, Metric] = {
         "counter", "Drops that Tracks lost because they were too far behind."
     ),
     "flowkit_deliveries_waiting": Metric("gauge", "Drops that wait for Tracks."),
+    "flowkit_devices": Metric("gauge", "Devices.", ("seen",)),
+    "flowkit_provisioning_pending": Metric(
+        "gauge", "Operations of provisioning that wait for a decision."
+    ),
+    "flowkit_provisioning_total": Metric("counter", "What devices asked for.", ("outcome",)),
     "flowkit_sessions": Metric("gauge", "Sessions, with or without a connection."),
     "flowkit_subscriptions": Metric("gauge", "Subscriptions of all sessions."),
     "flowkit_changes_offered_total": Metric(

@@ -117,6 +117,12 @@ _OTHERS: Mapping[tuple[str, str], str] = {
     ("GET", "payload/{id}"): "Read a part of the bytes of a message",
     ("GET", "upload/{box}/{message}"): "Read which pieces of an upload are there",
     ("PUT", "upload/{box}/{message}/{n}"): "Send one piece of an upload",
+    ("GET", "device/{id}/properties"): "Read what is desired of a device and what it reported",
+    ("POST", "device/{id}/desired"): "Change what is desired of a device",
+    ("POST", "device/{id}/reported"): "Report the properties of a device, with its own Token",
+    ("POST", "device/{id}/refresh"): "Renew the Token of a device",
+    ("POST", "provisioning"): "Begin an operation of provisioning, with a provisioning token",
+    ("POST", "provisioning/{id}/complete"): "Become a device, once the operation is approved",
     ("POST", "batch"): "Many reads in one request, each with an answer of its own",
 }
 """What the other routes do."""
@@ -170,7 +176,8 @@ def document(account: str | None = None) -> dict[str, Any]:
                     "type": "apiKey",
                     "in": "header",
                     "name": "X-Auth-Token",
-                    "description": "The master token of the account, or the string of a Token.",
+                    "description": "The master token of the account, the string of a Token, or,"
+                    " where devices are provisioned, a provisioning token.",
                 }
             },
         },

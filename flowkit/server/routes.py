@@ -26,6 +26,9 @@ from flowkit.server.handlers import (
     identity,
     origin,
     payload,
+    properties,
+    provisioning,
+    provisioning_token,
     share,
     statistics,
     stream,
@@ -62,6 +65,7 @@ class Route:
         writes: whether its work runs on the writer.
         params: the query parameters that it has, beside ``pretty``.
         array: whether its body may be an array create, with the larger bound.
+        provisioning: whether a provisioning token opens it.
     """
 
     method: str
@@ -70,6 +74,7 @@ class Route:
     writes: bool = False
     params: frozenset[str] = frozenset()
     array: bool = False
+    provisioning: bool = False
 
     @property
     def is_quick(self) -> bool:
@@ -119,6 +124,20 @@ ROUTES: Sequence[Route] = (
     *_crud(share.SHARE),
     *_crud(track.TRACK),
     *_crud(device.DEVICE),
+    Route("GET", "device/{id}/properties", properties.read),
+    Route("POST", "device/{id}/desired", properties.change_desired, writes=True),
+    Route("POST", "device/{id}/reported", properties.change_reported, writes=True),
+    Route("POST", "device/{id}/refresh", provisioning.refresh, writes=True, provisioning=True),
+    *_crud(provisioning_token.PROVISIONING_TOKEN),
+    *(each for each in _crud(provisioning.PROVISIONING) if each.method != "POST"),
+    Route("POST", "provisioning", provisioning.begin, writes=True, provisioning=True),
+    Route(
+        "POST",
+        "provisioning/{id}/complete",
+        provisioning.complete,
+        writes=True,
+        provisioning=True,
+    ),
     *_crud(task.API_TASK),
     *_crud(task.RSS_TASK),
     *_crud(task.MQTT_TASK),

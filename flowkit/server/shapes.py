@@ -11,6 +11,7 @@ from typing import Any
 from flowkit import limits
 from flowkit.protocol.resources import BY_ROUTE, RESOURCES, Member, Resource
 from flowkit.server.routes import Route
+from flowkit.server.shapes_devices import DEVICE_EXAMPLES, DEVICE_ROUTES
 from flowkit.server.shapes_sending import SENDING_ROUTES, SENDING_SCHEMAS
 
 __all__ = ["PARAMETERS", "Schema", "bodies", "ref", "schemas"]
@@ -204,7 +205,7 @@ _EXAMPLES: Mapping[str, Mapping[str, Any]] = {
         "paths": {"/nora/greenhouse": {"read": True, "dropRead": True}},
     },
     "stream": {"group": "greenhouse", "name": "air", "messageIdPattern": "{uuid}"},
-    "device": {"path": "/nora/greenhouse/bench-3", "displayName": "Bench 3"},
+    **DEVICE_EXAMPLES,
 }
 """A body that creates each resource, or changes an identity."""
 
@@ -401,6 +402,7 @@ _SPECIAL: Mapping[tuple[str, str], tuple[Schema | None, Schema]] = {
     ("POST", "drop/{flow}/aggregate"): (_AGGREGATE, _array(_OBJECT)),
     ("POST", "track/simulate"): (_SIMULATION, _SIMULATED),
     ("POST", "track/backtest"): (_BACKTEST, _BACKTESTED),
+    **DEVICE_ROUTES,
 }
 """What is sent and what is answered where the address does not say it."""
 

@@ -82,8 +82,9 @@ def puts(folder: Path) -> None:
         "bare SQLite, one thread": lambda: rate(bare.put, times),
         "outbox, 8 threads": lambda: rate(lambda: box.put("air", ENTRY), 4 * times, 8),
         "bare SQLite, 8 threads": lambda: rate(bare.put, times, 8),
-        "outbox, put_many of 100": lambda: 100
-        * rate(lambda: box.put_many("air", [ENTRY] * 100), times // 20),
+        "outbox, put_many of 100": lambda: (
+            100 * rate(lambda: box.put_many("air", [ENTRY] * 100), times // 20)
+        ),
         "bare SQLite, 100 in a commit": lambda: 100 * rate(bare.put_100, times // 20),
     }
     taken: dict[str, list[float]] = {name: [] for name in ways}
@@ -150,7 +151,8 @@ def black_hole(folder: Path, url: str, secret: str) -> None:
 IDLE = """
 import sys, time
 from flowkit.device import HttpLink, Outbox, Sender
-path, url, secret, rows, rate = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), float(sys.argv[5])
+path, url, secret = sys.argv[1:4]
+rows, rate = int(sys.argv[4]), float(sys.argv[5])
 box = Outbox(path, rows_max=2_000_000)
 entry = {"path": "/nora/field", "elems": {"temp": 21.5, "humidity": 40, "state": "ok"}}
 for _ in range(rows // 10_000):
@@ -207,9 +209,7 @@ def main() -> None:
                 stdout=subprocess.PIPE,
                 text=True,
             )
-            hole = subprocess.Popen(
-                [sys.executable, "-c", HOLE], stdout=subprocess.PIPE, text=True
-            )
+            hole = subprocess.Popen([sys.executable, "-c", HOLE], stdout=subprocess.PIPE, text=True)
             try:
                 print("draining, 50 ms there and back")
                 drain(folder, server, slow.stdout.readline().strip())

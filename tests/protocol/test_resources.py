@@ -9,6 +9,7 @@ from flowkit.protocol.resources import BY_ROUTE, PREFIXES, RESOURCES, is_id, nor
 
 SERVICES = "flow drop track group identity api_task mqtt_task rss_task token share device"
 SERVICES += " stream"
+SERVICES += " provisioning provisioning_token"
 
 PATHS = [
     ("/nora/greenhouse", "/nora/greenhouse"),

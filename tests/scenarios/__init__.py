@@ -7,6 +7,7 @@ from tests.scenarios import (
     drops,
     flows,
     identities,
+    provisioning,
     sending,
     streams,
     tracks,
@@ -23,5 +24,6 @@ ALL = (
     *tracks.TABLE,
     *devices.DEVICES,
     *devices.TASKS,
+    *provisioning.TABLE,
 )
 """Every scenario."""

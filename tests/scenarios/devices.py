@@ -5,10 +5,20 @@ from __future__ import annotations
 from tests.scenarios.finds import Sample, crud
 from tests.scenarios.scenario import ANYTHING, Given, flow
 
-SEEN = {"status": "UNSEEN", "timeSinceLastSeen": -1, "tokenId": "<first.tokenId>"}
+SEEN = {
+    "status": "UNSEEN",
+    "timeSinceLastSeen": -1,
+    "tokenId": "<first.tokenId>",
+    "desired": {},
+    "desiredVersion": 0,
+    "reported": {},
+    "reportedVersion": 0,
+    "tags": {},
+    "generation": ANYTHING,
+}
 FLOWS = tuple(
     Given(name, "/flow", {"path": f"/nora/bench/{name}"})
-    for name in ("default", "commands", "reports")
+    for name in ("default", "commands", "reports", "properties")
 )
 DEVICE = Sample(
     kind="device",

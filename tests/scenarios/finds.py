@@ -82,7 +82,7 @@ class Sample:
         sort: a member that only the first has.
         made, changed, removed: effects beside the object itself and the inbox.
         inbox: how the inbox calls its kind; None: it is not announced.
-        edits: members that an edit changes beside those of ``change``.
+        secret: the credential that creates it, where that is not the master token.
     """
 
     kind: str
@@ -104,6 +104,7 @@ class Sample:
     removed: tuple[str, ...] = ()
     inbox: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
+    secret: str | None = None
 
     def doc(self, name: str, members: Mapping[str, Any]) -> dict[str, Any]:
         """An object as it is answered."""
@@ -125,8 +126,8 @@ def crud(sample: Sample) -> Iterator[Scenario]:
     """The verbs of a resource, each with each of its parameters."""
     route, kind = sample.route, sample.kind
     first, second = (
-        Given("first", f"/{route}", sample.body),
-        Given("second", f"/{route}", sample.second),
+        Given("first", f"/{route}", sample.body, secret=sample.secret),
+        Given("second", f"/{route}", sample.second, secret=sample.secret),
     )
     given = (*sample.given, first, second)
     shown = sample.doc("first", sample.shown)
@@ -176,8 +177,12 @@ def _writes(sample: Sample, given: tuple[Given, ...], shown: dict[str, Any]) -> 
     one = f"/{route}/<first>"
     made = Scenario(
         name=f"a {kind} is made",
-        given=(*sample.given, Given("second", f"/{route}", sample.second)),
+        given=(
+            *sample.given,
+            Given("second", f"/{route}", sample.second, secret=sample.secret),
+        ),
         method="POST",
+        secret=sample.secret,
         target=f"/{route}",
         body=dict(sample.body),
         status=201,

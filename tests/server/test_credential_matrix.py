@@ -35,6 +35,7 @@ COLUMNS = {
     "sG": "with a Share of everything to a group that bob is in",
     "pub": "bob's master token, the flow is public",
     "tP": "a Token of nora's without that path, the flow is public",
+    "prov": "a provisioning token of nora's",
 }
 
 LIKE = {
@@ -53,7 +54,7 @@ REFUSED = ("no token", "an unknown token", "bob's token for nora", "an expired T
 """What is 403 on every route."""
 
 TABLE = """
-                             own  tR   tW   tRW  t0   tS   none sR   sW   sDR  sDW  sG   pub  tP
+                             own  tR   tW   tRW  t0   tS   none sR   sW   sDR  sDW  sG   pub tP prov
 GET flow                     200+ 200+ 200+ 200+ 200+ 200- 200- 200+ 200- 200- 200- 200+ 200- 200-
 MGET flow                    200+ 200+ 200+ 200+ 200+ 200- 200- 200+ 200- 200- 200- 200+ 200+ 200-
 POST flow                    201  403  403  403  403  403  403  403  201  403  403  201  403  403
@@ -145,8 +146,30 @@ PUT stream/{id}/{member}     200  404  404  404  404  404  404  404  404  404  4
 MPUT stream                  200  404  404  404  404  404  404  404  404  404  404  404  404  404
 DELETE stream/{id}           200  404  404  404  404  404  404  404  404  404  404  404  404  404
 
+GET provisioning-token       200+ 200- 200- 200- 200- 200- 200- 200- 200- 200- 200- 200- 200- 200-
+MGET provisioning-token      200+ 200- 200- 200- 200- 200- 200- 200- 200- 200- 200- 200- 200- 200-
+GET provisioning-token/{id}  200  404  404  404  404  404  404  404  404  404  404  404  404  404
+POST provisioning-token      201  403  403  403  403  403  201  201  201  201  201  201  201  403
+DELETE provisioning-token/{id} 200 404 404  404  404  404  404  404  404  404  404  404  404  404
+
+GET provisioning             200+ 200- 200- 200- 200- 200- 200- 200- 200- 200- 200- 200- 200- 200-
+MGET provisioning            200+ 200- 200- 200- 200- 200- 200- 200- 200- 200- 200- 200- 200- 200-
+GET provisioning/{id}        200  404  404  404  404  404  404  404  404  404  404  404  404  404
+PUT provisioning/{id}        200  404  404  404  404  404  404  404  404  404  404  404  404  404
+PUT provisioning/{id}/{member} 200 404 404  404  404  404  404  404  404  404  404  404  404  404
+MPUT provisioning            200  404  404  404  404  404  404  404  404  404  404  404  404  404
+DELETE provisioning/{id}     200  404  404  404  404  404  404  404  404  404  404  404  404  404
+POST provisioning            403  403  403  403  403  403  403  403  403  403  403  403  403 403 201
+POST provisioning/{id}/complete 403 403 403 403  403  403  403  403  403  403  403  403  403 403 200
+
+GET device/{id}/properties   200  200  200  200  200  404  404  200  404  404  404  200  404  404
+POST device/{id}/desired     200  403  403  403  403  404  404  403  404  404  404  200  404  404
+POST device/{id}/reported    403  403  403  403  403  404  404  403  404  404  404  403  404  404
+POST device/{id}/refresh     403  404  404  404  404  404  403  403  403  403  403  403  403 404 200
+
 POST batch                   200+ 200+ 200+ 200+ 200+ 200- 200- 200+ 200- 200- 200- 200+ 200+ 200-
 """
+"""Where a row says nothing of the last column, a provisioning token is refused: 403."""
 
 PLACED = """
 GET RESOURCE                 200+ 200+ 200+ 200+ 200+ 200- 200- 200+ 200- 200- 200- 200+ 200- 200-
@@ -194,6 +217,7 @@ def rows():
             continue  # a resource that this server does not have yet
         method, pattern, *cells = line.split()
         variant = cells.pop(0)[1:] if cells[0].startswith("@") else ""
+        cells += ["403"] * (len(cells) == len(COLUMNS) - 1)
         yield pytest.param(
             (method, pattern),
             variant,
@@ -254,6 +278,10 @@ class World:
         self.token_ids[made["tokenString"]] = made["id"]
         return self._as("nora", made["tokenString"])
 
+    def maker(self):
+        """Somebody with a new provisioning token of nora's."""
+        return self._as("nora", self.make("provisioning-token")["provisioningToken"])
+
     def share(self, paths, *, group=None, **members):
         """A new account with a Share, or in a group with one; and the Share."""
         self.made += 1
@@ -287,6 +315,7 @@ class World:
             "sG": self.share({"/nora": ALL}, group=[])[0],
             "pub": self._as("bob", self.bob.token),
             "tP": self.token({"/nora/c": both}),
+            "prov": self.maker(),
             "a Token with administer": self.token({"/nora/a": {"administer": True}}),
             "two Tokens' worth in nested paths": self.token(NESTED),
             "a Share of some rights and, further down, of the others": self.share(HALVES)[0],
@@ -336,6 +365,9 @@ def target(world, resource, variant, who, *, public):
         found.other = world.make("flow", path=world.fresh())["path"]
         found.id = world.make(resource, **new_body(world, resource, found))["id"]
         found.variant = variant
+    if resource == "device":
+        token_id = world.nora.ask("GET", f"/device/{found.id}").body["tokenId"]
+        found.secret = world.nora.ask("GET", f"/token/{token_id}").body["tokenString"]
     if resource in ("drop", "batch"):
         found.drop = found.id = world.nora.drop(flow, x=1)["id"]
     elif resource == "identity" or (resource == "statistics" and variant):
@@ -352,6 +384,14 @@ def target(world, resource, variant, who, *, public):
         found.id = kept_payload(world, flow)
     elif resource == "origin" and variant == "device":
         found.id = world.make("device", path=path)["id"]
+    elif resource == "provisioning-token":
+        found.id = world.make("provisioning-token")["id"]
+    elif resource == "provisioning":
+        world.made += 1
+        found.nonce = f"{world.made:032x}"
+        asker = who if who is world.columns["prov"] else world.maker()
+        begun = asker.ask("POST", "/provisioning", {"nonce": found.nonce})
+        found.id = begun.body["id"]
     elif resource == "share":
         receiver = world.ids[who.account]
         if variant != "received" or who.account == "nora":
@@ -391,6 +431,7 @@ CHANGES = {
     "api-task": ("displayName", "new"),
     "rss": ("displayName", "new"),
     "mqtt": ("displayName", "new"),
+    "provisioning": ("deviceId", "other-1"),
 }
 """A member of each resource that can be changed, and what it is changed to."""
 
@@ -453,6 +494,12 @@ def new_body(world, pattern, found):
         "rss": {**task, "url": "http://example.org/x"},
         "mqtt": {**task, "uri": "tcp://example.org:1883", "topic": "x"},
         "batch": {"requests": [{"method": "GET", "path": f"/flow/{found.flow}"}]},
+        "device/{id}/desired": {"values": {"n": 1}},
+        "device/{id}/reported": {"values": {"n": 1}},
+        "device/{id}/refresh": {"registrationToken": getattr(found, "secret", "")},
+        "provisioning-token": {"description": "new"},
+        "provisioning": {"nonce": f"{world.made:016x}" * 2},
+        "provisioning/{id}/complete": {"nonce": getattr(found, "nonce", "")},
     }[pattern]
 
 
@@ -499,7 +546,8 @@ def test_each_credential_gets_the_status_of_the_table(world, route, variant, cel
             wrong.append(f"{name}: {cell}, the table says {cells[like[name]]}: {answer.errors}")
         if answer.status == 404 and answer.errors[0] != NOT_LOCATED:
             wrong.append(f"{name}: a 404 tells more than that: {answer.errors}")
-        if answer.status == 403 and not names_what_is_missing(route[1], answer.errors):
+        pattern = "" if name == "prov" else route[1]  # it has no right at any path
+        if answer.status == 403 and not names_what_is_missing(pattern, answer.errors):
             wrong.append(f"{name}: a 403 does not name what is missing: {answer.errors}")
 
     assert not wrong, "\n".join(wrong)
@@ -603,6 +651,8 @@ def test_a_command_of_a_session_has_the_rights_of_its_route(world, kind, route, 
     method, pattern = route
     wrong = []
     for name, who in world.columns.items():
+        if name == "prov":
+            continue  # it gets no session
         resource = pattern.split("/")[0]
         found = target(world, resource, variant, who, public=name in ("pub", "tP"))
         address, body = request_of(world, method, pattern, found)
@@ -621,6 +671,6 @@ def test_a_command_of_a_session_has_the_rights_of_its_route(world, kind, route, 
 
 def test_what_is_no_credential_gets_no_session(world):
     """403, and nothing is made."""
-    for name, who in world.refused.items():
+    for name, who in {**world.refused, "prov": world.columns["prov"]}.items():
         answer = session_of(who)
         assert (name, answer.status) == (name, 403)

@@ -7,7 +7,7 @@ import pytest
 from tests.server.visitor import Visitor
 
 PATH = "/nora/house/bench-3"
-FLOWS = ["commands", "default", "reports"]
+FLOWS = ["commands", "default", "properties", "reports"]
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def flows_of(who):
     return sorted(flow["path"] for flow in who.ask("GET", "/flow?limit=100").body)
 
 
-def test_a_device_comes_with_a_token_and_three_flows(nora, device):
+def test_a_device_comes_with_a_token_and_its_flows(nora, device):
     """The Token has exactly the rights of section 11."""
     token = nora.ask("GET", f"/token/{device['tokenId']}").body
 
@@ -44,6 +44,7 @@ def test_a_device_comes_with_a_token_and_three_flows(nora, device):
         f"{PATH}/default": ["dropRead", "dropWrite"],
         f"{PATH}/commands": ["dropRead"],
         f"{PATH}/reports": ["dropWrite"],
+        f"{PATH}/properties": ["dropRead"],
     }
 
 
@@ -75,6 +76,8 @@ def test_a_refused_device_leaves_nothing(nora):
         ("reports", "GET", 403),
         ("commands", "POST", 403),
         ("commands", "GET", 200),
+        ("properties", "POST", 403),
+        ("properties", "GET", 200),
     ],
 )
 def test_the_token_opens_what_a_device_needs(nora, itself, name, method, status):

@@ -24,13 +24,14 @@ from flowkit.server.call import Call, Result, Work
 from flowkit.server.checking import Checked
 from flowkit.server.handlers.entries import EntryKind, Sent
 from flowkit.server.handlers.message import MESSAGES
+from flowkit.server.handlers.properties import REPORTED
 from flowkit.server.marks import Line, Origin, read_origin
 from flowkit.server.showing import references, shown_drop
 from flowkit.server.store.base import StoredFlow, Writer, Written
 
 __all__ = ["KINDS", "arrival_of", "check_entry", "create_many", "take_in"]
 
-KINDS: Mapping[str, EntryKind] = {kind.member: kind for kind in (MESSAGES,)}
+KINDS: Mapping[str, EntryKind] = {kind.member: kind for kind in (MESSAGES, REPORTED)}
 """Member to the kind of entry that it tells; an entry with none of them is a drop."""
 
 

@@ -123,9 +123,12 @@ def demand_own(who: Credential, paths: Collection[str]) -> None:
 
 
 def sweep(writer: Writer, kind: str, who: Credential) -> None:
-    """Remove the account's expired ones, so that their number is bounded by the live ones."""
+    """Remove the account's expired ones, so that their number is bounded by the live ones.
+
+    Those of Devices stay: each Device has two at most, and needs them to get another.
+    """
     for found in writer.objects(kind, account=who.account.name):
-        if not is_live(found.doc, who.at_ms):
+        if not is_live(found.doc, who.at_ms) and "deviceId" not in found.state:
             writer.delete_object(found)
 
 

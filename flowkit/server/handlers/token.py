@@ -4,6 +4,9 @@ The secret, ``tokenString``, is looked up by its digest. The string itself is ke
 setting ``keep_token_strings`` is off: then the answer to the create is the only one that has it,
 and nothing that is stored does, the kept answer of a request id included.
 
+The Token of a Device that has expired is kept: with it and a provisioning token the Device gets a
+new one without a person (``provisioning.py``).
+
 A Token sees itself and no other; it makes, changes and removes nothing but Drops.
 
 Source: protocol 1.9 (Token), 8 (credentials).
@@ -21,10 +24,11 @@ from flowkit.server.call import Call
 from flowkit.server.checking import Checked
 from flowkit.server.handlers.grants import check_grants, demand_own, shown_grant, sweep
 from flowkit.server.handlers.objects import demand_master, look_at, noun_of, owns
+from flowkit.server.handlers.revoking import end_registration
 from flowkit.server.handlers.verbs import Looked, Show
 from flowkit.server.store.base import Account, Reader, StoredObject, Writer
 
-__all__ = ["FLAGS", "TOKEN", "hand_over", "issue"]
+__all__ = ["FLAGS", "TOKEN", "issue"]
 
 FLAGS = ("dropRead", "dropWrite", "administer")
 """The flags that a Token may have; it may ``read`` everything on its paths without one."""
@@ -33,7 +37,12 @@ _TOLD_ONCE = "told"
 
 
 def issue(
-    writer: Writer, account: Account, members: Mapping[str, Any], *, keep: bool
+    writer: Writer,
+    account: Account,
+    members: Mapping[str, Any],
+    *,
+    keep: bool,
+    device_id: str | None = None,
 ) -> StoredObject:
     """A new Token of *account*; the caller has checked that these *members* may be.
 
@@ -42,29 +51,21 @@ def issue(
         account: whose it is; its identity is the issuer.
         members: normalised members of a create.
         keep: whether its string can be read again later.
+        device_id: the id of the Device that it is for: ``Credential.device_id`` of who comes with
+            it. The Device gets its lines of sending by that, whichever of its Tokens it shows.
     """
     secret = mint_token_string()
     issuer = account.identity_id
+    state = {"tokenString": secret if keep else None, "deviceId": device_id}
     made = writer.create_object(
         "token",
         account.name,
         {**members, "issuedBy": issuer},
         creator=issuer,
-        state={"tokenString": secret} if keep else None,
+        state={name: value for name, value in state.items() if value is not None},
     )
     writer.create_credential(hash_secret(secret), account.name, made.id, expiry_of(made.doc))
-    return made if keep else replace(made, state={_TOLD_ONCE: secret})
-
-
-def hand_over(writer: Writer, token_id: str, device_id: str) -> None:
-    """Note that a Token is a Device's: ``Credential.device_id`` of who comes with it.
-
-    The Device gets its lines of sending by that, whichever of its Tokens it comes with.
-    """
-    token = writer.object("token", token_id)
-    if token is not None:
-        state = {**token.state, "deviceId": device_id}
-        writer.update_object(token, {}, editor=None, state=state)
+    return made if keep else replace(made, state={**made.state, _TOLD_ONCE: secret})
 
 
 def _seen(_reader: Reader, who: Credential, found: StoredObject) -> bool:
@@ -97,6 +98,14 @@ def _create(writer: Writer, who: Credential, call: Call, checked: Checked) -> St
     return issue(writer, who.account, checked.members, keep=call.settings.keep_token_strings)
 
 
+def _remove(writer: Writer, who: Credential, found: StoredObject) -> None:
+    """With one of its Tokens a Device loses the other, too."""
+    writer.delete_object(found)
+    device = writer.object("device", found.state.get("deviceId", ""))
+    if device is not None:
+        end_registration(writer, who, device)
+
+
 def _kept(doc: dict[str, Any], call: Call) -> dict[str, Any]:
     """What of the answer to a create is kept for its repetition: no string that is not kept."""
     if call.settings.keep_token_strings:
@@ -105,6 +114,13 @@ def _kept(doc: dict[str, Any], call: Call) -> dict[str, Any]:
 
 
 TOKEN = noun_of(
-    "token", seen=_seen, look=_look, shown=_shown, check=_check, create=_create, kept=_kept
+    "token",
+    seen=_seen,
+    look=_look,
+    shown=_shown,
+    check=_check,
+    create=_create,
+    remove=_remove,
+    kept=_kept,
 )
 """The noun of Tokens."""

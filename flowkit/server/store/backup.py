@@ -23,7 +23,7 @@ import apsw
 from flowkit.errors import FlowKitError, SettingsError
 from flowkit.green import monotonic, sleep
 from flowkit.server.store.folder import FILE_NAME, FolderLock
-from flowkit.server.store.schema import open_file
+from flowkit.server.store.schema import open_file, set_meta
 from flowkit.server.store.verify import verify
 
 __all__ = ["Progress", "backup", "restore", "store_file"]
@@ -73,14 +73,15 @@ def backup(
         raise SettingsError(f"{target} is there already", hint="name another file, or use --force")
     if not target.parent.is_dir():
         raise SettingsError(f"there is no folder {target.parent}", hint="make it first")
-    return _copy(source, target, progress, paced=True)
+    return _copy(source, target, progress)
 
 
 def restore(file: Path, folder: Path, *, now_ms: int, progress: Progress = _silent) -> int:
     """Make *folder* a data folder with the store of the backup *file*; how many bytes that are.
 
     The next opening has an epoch of its own, as every one, so no reader takes changes that were
-    made after the backup for those that come after the restore.
+    made after the backup for those that come after the restore. The store's ``restoration`` is
+    drawn anew, so that every device sees by its generation that versions may have gone back.
 
     Args:
         file: a backup.
@@ -99,7 +100,7 @@ def restore(file: Path, folder: Path, *, now_ms: int, progress: Progress = _sile
     lock = FolderLock(folder, since_ms=now_ms)
     try:
         _refuse_full(folder)
-        size = _copy(source, folder / FILE_NAME, progress, paced=False)
+        size = _copy(source, folder / FILE_NAME, progress, is_restored=True)
     except BaseException:
         (folder / "lock").unlink(missing_ok=True)
         if is_new:
@@ -119,13 +120,18 @@ def _refuse_full(folder: Path) -> None:
         )
 
 
-def _copy(source: Path, target: Path, progress: Progress, *, paced: bool) -> int:
-    """Copy a store under another name, check it, and give it its own name."""
+def _copy(source: Path, target: Path, progress: Progress, *, is_restored: bool = False) -> int:
+    """Copy a store under another name, check it, and give it its own name.
+
+    A backup leaves half of the speed to whoever uses the store; a restore need not.
+    """
     growing = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     os.close(os.open(growing, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     try:
-        _copy_pages(source, growing, progress, paced=paced)
+        _copy_pages(source, growing, progress, paced=not is_restored)
         _refuse_unsound(source, growing)
+        if is_restored:
+            _note_restoration(growing)
         _sync(growing)
         growing.rename(target)
         _sync(target.parent)
@@ -169,6 +175,15 @@ def _refuse_unsound(source: Path, growing: Path) -> None:
     faults = verify(growing)
     if faults:
         raise FlowKitError(f"{source} is not sound, nothing was copied: {'; '.join(faults)}")
+
+
+def _note_restoration(growing: Path) -> None:
+    """Draw the text anew by which devices see that the store went back."""
+    copy = apsw.Connection(str(growing))
+    try:
+        set_meta(copy, "restoration", secrets.token_hex(4))
+    finally:
+        copy.close()
 
 
 def _sync(path: Path) -> None:

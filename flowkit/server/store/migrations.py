@@ -57,6 +57,11 @@ STEPS: Mapping[int, Sequence[str]] = {
     ),
     # The lines of senders; the Token of a device says whose it is.
     3: (
+        # Devices, found by their names.
+        """CREATE INDEX device_by_name ON object (account, lower(json_extract(doc, '$.deviceId')))
+            WHERE kind = 'device'""",
+        """CREATE INDEX device_by_path ON object (account, json_extract(doc, '$.path'))
+            WHERE kind = 'device'""",
         # Senders: how far each line has come, and what it skipped last.
         """CREATE TABLE mark (
             scope TEXT NOT NULL, box TEXT NOT NULL, stream TEXT NOT NULL,

@@ -100,6 +100,10 @@ TABLES = (
         WHERE kind = 'share'""",
     """CREATE INDEX track_by_source ON object (json_extract(doc, '$.source'))
         WHERE kind = 'track'""",
+    """CREATE INDEX device_by_name ON object (account, lower(json_extract(doc, '$.deviceId')))
+        WHERE kind = 'device'""",
+    """CREATE INDEX device_by_path ON object (account, json_extract(doc, '$.path'))
+        WHERE kind = 'device'""",
     """CREATE TABLE group_member (
         identity_id TEXT NOT NULL, group_id TEXT NOT NULL,
         PRIMARY KEY (identity_id, group_id)) WITHOUT ROWID""",

@@ -152,6 +152,11 @@ _SENDERS = (
         " WHERE token.kind = 'token' AND json_extract(token.state, '$.deviceId') IS NOT NULL"
         " AND device.id IS NULL",
     ),
+    (
+        "devices have the same deviceId as another of their account",
+        "SELECT count(*) - count(DISTINCT account || '/' || lower(json_extract(doc, '$.deviceId')))"
+        " FROM object WHERE kind = 'device' AND json_extract(doc, '$.deviceId') IS NOT NULL",
+    ),
 )
 """The same, since schema 3."""
 

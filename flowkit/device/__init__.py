@@ -10,17 +10,31 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from flowkit.device.device import DeviceClient as DeviceClient
+    from flowkit.device.inbound import InboundMessage as InboundMessage
     from flowkit.device.link import HttpLink as HttpLink
+    from flowkit.device.messages import Compression as Compression
+    from flowkit.device.messages import StreamSender as StreamSender
     from flowkit.device.outbox import Outbox as Outbox
+    from flowkit.device.properties import DesiredProperties as DesiredProperties
+    from flowkit.device.properties import ReportedProperties as ReportedProperties
+    from flowkit.device.registration import ProvisioningOperation as ProvisioningOperation
     from flowkit.device.sender import Sender as Sender
 
 _HOME_OF = {
+    "Compression": "flowkit.device.messages",
+    "DesiredProperties": "flowkit.device.properties",
+    "DeviceClient": "flowkit.device.device",
     "HttpLink": "flowkit.device.link",
+    "InboundMessage": "flowkit.device.inbound",
     "Outbox": "flowkit.device.outbox",
+    "ProvisioningOperation": "flowkit.device.registration",
+    "ReportedProperties": "flowkit.device.properties",
     "Sender": "flowkit.device.sender",
+    "StreamSender": "flowkit.device.messages",
 }
 
-__all__ = ["HttpLink", "Outbox", "Sender"]
+__all__ = list(_HOME_OF)
 
 
 def __getattr__(name: str) -> Any:

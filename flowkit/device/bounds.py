@@ -106,3 +106,15 @@ nothing to send notices a restored server, too."""
 
 sender_close_s = 5.0
 """Seconds for which a sender that is closed goes on sending what is queued, unless told."""
+
+provisioning_poll_s = 5.0
+"""Seconds between two questions of a device whether it was approved, about."""
+
+device_name_chars_max = 120
+"""Longest name of a stream or stream group; the two together name a line of the outbox."""
+
+device_id_text_chars_max = 250
+"""Longest id of a message, batch, slice or chunk."""
+
+device_elements_bytes_max = 256 * 1024
+"""Largest JSON object that goes as elements; a larger one goes as the bytes that it is."""

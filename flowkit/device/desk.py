@@ -17,6 +17,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from flowkit.device import bounds
+from flowkit.device.pauses import backoff_s
 
 if TYPE_CHECKING:
     from flowkit.device.outbox import Outbox
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["Desk", "SenderState"]
 
 _WAIT_MAX_S = 30.0
-_LEVEL_MAX = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +192,7 @@ class Desk:
         """A stream was refused: it rests, for longer each time, or for *seconds*."""
         with self._turn:
             level = self._rests.get(name, (0, 0.0))[0] + (seconds is None)
-            pause_s = self._backoff_s(level) if seconds is None else seconds
+            pause_s = backoff_s(level, self._chance) if seconds is None else seconds
             self._rests[name] = (level, monotonic() + pause_s)
 
     def calm(self, name: str) -> None:
@@ -218,8 +218,8 @@ class Desk:
             left_s = self._held_until - monotonic()
             if left_s > 0 and asked_s is None:
                 return left_s  # another lane has failed at the same moment
-            self._level = min(self._level + 1, _LEVEL_MAX)
-            pause_s = self._backoff_s(self._level)
+            self._level += 1
+            pause_s = backoff_s(self._level, self._chance)
             if asked_s is not None:
                 pause_s = max(pause_s, min(asked_s, bounds.sender_retry_after_max_s))
             self._held_until = monotonic() + pause_s
@@ -236,10 +236,6 @@ class Desk:
         return max(0.0, self._held_until - monotonic())
 
     # Inside
-
-    def _backoff_s(self, level: int) -> float:
-        most_s = min(bounds.sender_retry_max_s, bounds.sender_retry_first_s * 2.0 ** (level - 1))
-        return most_s * (0.5 + self._chance() / 2)
 
     def _pause_s(self) -> float:
         """Seconds for which this lane may do nothing; while the others wait, one of them tries."""

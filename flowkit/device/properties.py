@@ -1,0 +1,190 @@
+"""The two documents that a device shares with its platform, as they stand in its file.
+
+**Desired** properties come from the platform. They are replaced when a newer version is heard, or
+any version of another generation: a platform that was restored, or a device that was made anew,
+begins a new generation, and its documents are believed although their numbers are smaller.
+
+**Reported** properties go to the platform. The file has the document as the application last gave
+it; what is sent is an entry of the outbox in a stream of its own, so it arrives once, in order, and
+also after a crash, and a newer one takes the place of those that have not arrived.
+
+Source: ``docs/reference/devices.rst`` (properties).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from flowkit.protocol.properties import check_patch, check_properties, merge_patch
+
+if TYPE_CHECKING:
+    from flowkit.device.outbox import Outbox, Receipt
+
+__all__ = ["REPORTED", "DesiredProperties", "Properties", "ReportedProperties"]
+
+_log = logging.getLogger(__name__)
+
+REPORTED = "$reported"
+"""The stream of the reported properties."""
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredProperties:
+    """What the platform wants of the device.
+
+    Attributes:
+        version: grows with every change, within one generation.
+        values: the document.
+        generation: names the history that *version* counts in.
+    """
+
+    version: int
+    values: Mapping[str, Any]
+    generation: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedProperties:
+    """What the device has said of itself.
+
+    Attributes:
+        values: the document as the application last gave it; None if nothing was said yet.
+        is_confirmed: whether the platform has it.
+    """
+
+    values: Mapping[str, Any] | None
+    is_confirmed: bool
+
+
+class Properties:
+    """Both documents of one device; every method may be called from any thread.
+
+    Args:
+        outbox: the device's file.
+        updated: called with each new state of the desired properties.
+    """
+
+    def __init__(self, outbox: Outbox, updated: Callable[[DesiredProperties], object]) -> None:
+        self._outbox = outbox
+        self._updated = updated
+        self._lock = Lock()
+        said = outbox.kept("desired")
+        self._desired = DesiredProperties(**said) if said else None
+
+    # Desired
+
+    @property
+    def desired(self) -> DesiredProperties:
+        """The present state; version 0 and no values before the first was heard."""
+        return self._desired or DesiredProperties(0, {})
+
+    @property
+    def is_known(self) -> bool:
+        """Whether a state was heard, in this run or an earlier one."""
+        return self._desired is not None
+
+    def hear_all(self, said: Mapping[str, Any]) -> None:
+        """Take in what ``GET /device/<id>/properties`` answered."""
+        generation = str(said.get("generation", ""))
+        desired = said.get("desired") or {}
+        self._hear(DesiredProperties(desired["version"], desired["values"], generation))
+        self._converge((said.get("reported") or {}).get("values") or {})
+
+    def _converge(self, there: Mapping[str, Any]) -> None:
+        """Whatever has happened in between, the platform ends with the last write."""
+        with self._lock:
+            if self.is_pending:
+                return
+            present = self._outbox.kept("reported")
+            if present is None:
+                self._outbox.keep("reported", {"values": dict(there), "is_queued": True})
+            elif present["values"] != there:
+                self._queue(present["values"])
+
+    def hear_change(self, elems: Mapping[str, Any]) -> None:
+        """Take in one change, as it is written to the Flow of the device's properties."""
+        if elems.get("kind") == "desired":
+            generation = str(elems.get("generation", ""))
+            self._hear(DesiredProperties(elems["version"], elems["values"], generation))
+
+    def _hear(self, said: DesiredProperties) -> None:
+        with self._lock:
+            known = self._desired
+            is_old = (
+                known is not None
+                and known.generation == said.generation
+                and known.version >= said.version
+            )
+            if is_old:
+                return
+            values = {"version": said.version, "values": said.values, "generation": said.generation}
+            self._outbox.keep("desired", values)
+            self._desired = said
+        self._updated(said)
+
+    # Reported
+
+    def report(self, values: Mapping[str, Any]) -> Receipt:
+        """Make *values* the reported document; on disk on return.
+
+        Raises:
+            UsageError: it breaks a rule of documents.
+        """
+        _check(values)
+        with self._lock:
+            return self._queue(dict(values))
+
+    def patch(self, changes: Mapping[str, Any]) -> Receipt:
+        """Merge *changes* into the reported document; null removes; on disk on return.
+
+        Raises:
+            UsageError: it breaks a rule of documents.
+        """
+        check_patch(_plain(changes))
+        with self._lock:
+            present = self._outbox.kept("reported")
+            if present is None:  # what the platform has is not known: it merges, in this order
+                return self._outbox.put(REPORTED, {"reported": {"patch": dict(changes)}})
+            merged = merge_patch(present["values"], changes)
+            _check(merged)
+            return self._queue(merged)
+
+    def _queue(self, values: dict[str, Any]) -> Receipt:
+        # The document first: if the process dies before the entry is there, it is queued at the
+        # next start. In the other order the entry would be there and the document an old one.
+        self._outbox.keep("reported", {"values": values, "is_queued": False})
+        receipt = self._outbox.replace(REPORTED, {"reported": {"values": values}})
+        self._outbox.keep("reported", {"values": values, "is_queued": True})
+        return receipt
+
+    @property
+    def reported(self) -> ReportedProperties:
+        """The reported document."""
+        present = self._outbox.kept("reported")
+        values = present["values"] if present else None
+        return ReportedProperties(values, not self.is_pending)
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether the platform does not have the newest reported document yet."""
+        return self._outbox.pending_of(REPORTED).count > 0
+
+    def resume(self) -> None:
+        """At a start: queue what the last run was about to."""
+        with self._lock:
+            present = self._outbox.kept("reported")
+            if present is not None and not present["is_queued"]:
+                self._queue(present["values"])
+
+
+def _check(values: object) -> None:
+    check_properties(_plain(values))
+
+
+def _plain(values: object) -> object:
+    """A mapping of any kind as the dict that the rules are about."""
+    return dict(values) if isinstance(values, Mapping) else values

@@ -371,9 +371,6 @@ provisioning_pending_per_token_max = 100
 provisioning_pending_per_account_max = 1_000
 """The same of all provisioning tokens of an account."""
 
-provisioning_operations_max = 5_000
-"""Operations of an account that are kept at once, decided ones included; then devices wait."""
-
 provisioning_retry_s = 60.0
 """Seconds that a device is asked to wait when too many operations are pending."""
 

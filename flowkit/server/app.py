@@ -331,7 +331,7 @@ def _watch_fleet(metrics: Metrics, store: Store, clock_ms: Callable[[], int]) ->
     def counted(at: int) -> float:
         now_ms = clock_ms()
         seen_since_ms = now_ms - limits.device_seen_ms
-        return store.read(lambda reader: reader.fleet(seen_since_ms, now_ms))[at]
+        return store.read(lambda reader: reader.fleet.figures(seen_since_ms, now_ms))[at]
 
     metrics.watch("flowkit_devices", partial(counted, 0), "ever")
     metrics.watch("flowkit_devices", partial(counted, 1), "day")

@@ -9,7 +9,7 @@ import apsw
 import pytest
 
 from flowkit import limits
-from flowkit.server.store.objects import DEVICE_AT, DEVICE_NAMED
+from flowkit.server.store.fleet import DEVICE_AT, DEVICE_NAMED, OPERATION_QUERIES
 from flowkit.server.store.sqlite import FILE_NAME
 from flowkit.server.store.verify import verify
 from tests.server.visitor import Visitor, visiting
@@ -454,10 +454,11 @@ def test_a_fleet_may_have_more_tokens_than_an_account_makes(nora, monkeypatch):
     assert statuses == [201, 201, 201, 400]
 
 
-def test_a_device_is_looked_up_by_an_index(nora):
+def test_devices_and_operations_are_looked_up_by_indexes(nora):
     """However many there are, and however large what they said of themselves is."""
     connection = apsw.Connection(str(nora.app.settings.data / FILE_NAME))
-    for statement in (DEVICE_NAMED, DEVICE_AT):
-        plan = connection.execute(f"EXPLAIN QUERY PLAN {statement}", ("nora", "x")).fetchall()
-        assert "USING INDEX device_by" in plan[0][3]
+    for statement in (DEVICE_NAMED, DEVICE_AT, *OPERATION_QUERIES):
+        wanted = ["x"] * (3 if "?1" in statement else statement.count("?"))
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {statement}", wanted).fetchall()
+        assert re.search("SEARCH object USING (COVERING )?INDEX (device|operation)_by", plan[0][3])
     connection.close()

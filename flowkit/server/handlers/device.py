@@ -90,9 +90,8 @@ def _create(writer: Writer, who: Credential, call: Call, checked: Checked) -> St
     members = dict(checked.members)
     desired = members.pop("desired", None)
     device_id = members.get("deviceId")
-    taken = writer.device_called(who.account.name, device_id, "") if device_id else None
-    if taken is not None:
-        raise Conflict(f"deviceId: there is a Device {taken.doc['deviceId']} already")
+    if device_id and writer.fleet.device_named(who.account.name, device_id):
+        raise Conflict(f"deviceId: there is a Device {device_id} already")
     keep = call.settings.keep_token_strings
     made, token = make_device(writer, who, members, keep=keep)
     if desired:

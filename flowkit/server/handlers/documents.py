@@ -43,7 +43,7 @@ _FLOW = "properties"
 
 def generation_of(reader: Reader, device: StoredObject) -> str:
     """The text that is another one when versions of this Device may have gone back."""
-    return f"{device.id[1:]}.{reader.restoration()}"
+    return f"{device.id[1:]}.{reader.fleet.restoration()}"
 
 
 def document_of(device: StoredObject, kind: DocumentKind) -> dict[str, Any]:

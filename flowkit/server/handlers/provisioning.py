@@ -55,6 +55,9 @@ STATUSES = ("pending", "approved", "rejected", "expired")
 _OPEN = ("pending", "approved")
 _DECISIONS = ("approved", "rejected")
 
+_SWEPT_MAX = 10
+"""Operations of one status that one request removes: more than it adds, and no long work."""
+
 _RESOURCE = RESOURCES["provisioning"]
 _NONCE = re.compile(r"[0-9a-f]{32,64}")
 _CODE_LETTERS = "BCDFGHJKLMNPQRSTVWXZ"
@@ -212,30 +215,33 @@ def _digest(nonce: str) -> str:
 
 
 def _begun(writer: Writer, who: Credential, nonce: str) -> StoredObject | None:
-    """The open operation of this device, swept and counted on the way.
+    """The open operation of this device; some of those that are long over are swept on the way.
 
     Raises:
         TooManyRequests: there is none, and too many others wait.
     """
-    found, waiting, own = None, 0, 0
-    operations = writer.objects("provisioning", account=who.account.name)
-    for each in operations:
-        status = _status(each, who.at_ms)
-        if int(each.doc["expiresAt"]) + limits.provisioning_kept_ms <= who.at_ms:
-            writer.delete_object(each)
-        elif status in _OPEN and _is_of(each, who, nonce):
-            found = each
-        elif status == "pending":
-            waiting += 1
-            own += each.doc["provisioningTokenId"] == who.token_id
-    too_many = (
+    account, fleet = who.account.name, writer.fleet
+    over_ms = who.at_ms - limits.provisioning_kept_ms
+    for status in ("pending", *_DECISIONS):
+        for each in fleet.ended(account, status, over_ms, _SWEPT_MAX):
+            _delete(writer, each)
+    found = writer.object("provisioning", fleet.operation_with(account, _digest(nonce)) or "")
+    if found is not None and _status(found, who.at_ms) in _OPEN and _is_of(found, who, nonce):
+        return found
+    waiting, own = fleet.waiting(account, str(who.token_id), who.at_ms)
+    if (
         waiting >= limits.provisioning_pending_per_account_max
         or own >= limits.provisioning_pending_per_token_max
-        or len(operations) >= limits.provisioning_operations_max
-    )
-    if found is None and too_many:
+        or fleet.operations(account) >= limits.objects_max
+    ):
         raise TooManyRequests(_TOO_MANY, retry_after_s=limits.provisioning_retry_s)
-    return found
+    return None
+
+
+def _delete(writer: Writer, operation_id: str) -> None:
+    found = writer.object("provisioning", operation_id)
+    if found is not None:
+        writer.delete_object(found)
 
 
 def _make(writer: Writer, who: Credential, members: Mapping[str, Any]) -> StoredObject:
@@ -274,11 +280,10 @@ def _is_its_own(taken: StoredObject | None, token: StoredObject) -> bool:
 
 def _code(writer: Writer, account: str) -> str:
     """A code that no operation of the account has."""
-    taken = {each.doc["code"] for each in writer.objects("provisioning", account=account)}
     while True:
         letters = "".join(secrets.choice(_CODE_LETTERS) for _ in range(8))
         code = f"{letters[:4]}-{letters[4:]}"
-        if code not in taken:
+        if writer.fleet.operation_called(account, code) is None:
             return code
 
 
@@ -286,7 +291,10 @@ def _taken(writer: Writer, account: str, device_id: str | None) -> StoredObject 
     """The device that is there under that id, or at its path."""
     if device_id is None:
         return None
-    return writer.device_called(account, device_id, path_of(account, device_id))
+    fleet = writer.fleet
+    found = fleet.device_named(account, device_id)
+    found = found or fleet.device_at(account, path_of(account, device_id))
+    return None if found is None else writer.object("device", found)
 
 
 def _register(

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from flowkit.server.store.parts import FleetReader
 from flowkit.server.store.values import (
     Account,
     Assembly,
@@ -224,6 +225,10 @@ class Reader(Protocol):
     def messages(self) -> MessageReader:
         """Streams and what devices send to them."""
 
+    @property
+    def fleet(self) -> FleetReader:
+        """Devices and operations of provisioning, by what they are called."""
+
     def account(self, name: str) -> Account | None:
         """The account of that name."""
 
@@ -290,17 +295,6 @@ class Reader(Protocol):
 
     def shares_to(self, identity_id: str) -> list[StoredObject]:
         """The shares issued to an identity or to a group that it is in, expired ones included."""
-
-    def device_called(self, account: str, device_id: str, path: str) -> StoredObject | None:
-        """The device of *account* with that deviceId, whatever its case, or else at that path."""
-
-    def fleet(self, seen_since_ms: int, now_ms: int) -> tuple[int, int, int]:
-        """How many devices there are, how many were seen since *seen_since_ms*, and how many
-        operations of provisioning wait for their approval at *now_ms* (ms since 1970 UTC).
-        """
-
-    def restoration(self) -> str:
-        """A text that is another one after the store was restored from a backup."""
 
     def tracks_from(self, path: str) -> list[StoredObject]:
         """The enabled tracks whose source is that path, in the order of their creation."""

@@ -57,11 +57,18 @@ STEPS: Mapping[int, Sequence[str]] = {
     ),
     # The lines of senders; the Token of a device says whose it is.
     3: (
-        # Devices, found by their names.
+        # Devices and operations, found by what they are called.
         """CREATE INDEX device_by_name ON object (account, lower(json_extract(doc, '$.deviceId')))
             WHERE kind = 'device'""",
         """CREATE INDEX device_by_path ON object (account, json_extract(doc, '$.path'))
             WHERE kind = 'device'""",
+        """CREATE INDEX operation_by_nonce ON object (account, json_extract(state, '$.nonce'))
+            WHERE kind = 'provisioning'""",
+        """CREATE INDEX operation_by_code ON object (account, json_extract(doc, '$.code'))
+            WHERE kind = 'provisioning'""",
+        """CREATE INDEX operation_by_end ON object (account, json_extract(doc, '$.status'),
+            json_extract(doc, '$.expiresAt'), json_extract(doc, '$.provisioningTokenId'))
+            WHERE kind = 'provisioning'""",
         # Senders: how far each line has come, and what it skipped last.
         """CREATE TABLE mark (
             scope TEXT NOT NULL, box TEXT NOT NULL, stream TEXT NOT NULL,

@@ -92,17 +92,6 @@ class Objects:
         """The shares issued to an identity or to one of its groups."""
         return self._all(SHARES_TO, identity_id)
 
-    def device_called(self, account: str, device_id: str, path: str) -> StoredObject | None:
-        """The device with that deviceId, whatever its case, or else at that path."""
-        found = self._all(DEVICE_NAMED, account, device_id)
-        found = found or self._all(DEVICE_AT, account, path)
-        return found[0] if found else None
-
-    def fleet(self, seen_since_ms: int, now_ms: int) -> tuple[int, int, int]:
-        """How many devices there are and were seen, and operations of provisioning that wait."""
-        row: tuple[int, int, int] = self._connection.execute(FLEET, (seen_since_ms, now_ms)).get
-        return row
-
     def tracks_from(self, path: str) -> list[StoredObject]:
         """The enabled tracks of a source, in the order of their creation."""
         return self._all(TRACKS_FROM, path)
@@ -118,23 +107,6 @@ class Objects:
         self._count(len(doc))
         decoded: tuple[Any, Any] = (apsw.jsonb_decode(doc), apsw.jsonb_decode(state))
         return StoredObject(kind, account, *decoded)
-
-
-DEVICE_NAMED = (
-    f"SELECT {_COLUMNS} FROM object INDEXED BY device_by_name WHERE kind = 'device' AND account = ?"
-    " AND lower(json_extract(doc, '$.deviceId')) = lower(?) ORDER BY id LIMIT 1"
-)
-DEVICE_AT = (
-    f"SELECT {_COLUMNS} FROM object INDEXED BY device_by_path WHERE kind = 'device' AND account = ?"
-    " AND json_extract(doc, '$.path') = ? ORDER BY id LIMIT 1"
-)
-FLEET = (
-    "SELECT count(*) FILTER (WHERE kind = 'device'),"
-    " count(*) FILTER (WHERE kind = 'device' AND json_extract(doc, '$.lastSeen') > ?1),"
-    " count(*) FILTER (WHERE kind = 'provisioning' AND json_extract(doc, '$.status') = 'pending'"
-    " AND json_extract(doc, '$.expiresAt') > ?2)"
-    " FROM object WHERE kind IN ('device', 'provisioning')"
-)
 
 
 class Making:

@@ -31,6 +31,7 @@ from flowkit.server.store.base import (
     StoredObject,
     TrackState,
 )
+from flowkit.server.store.fleet import Fleet
 from flowkit.server.store.marks import Marks
 from flowkit.server.store.messages import Messages
 from flowkit.server.store.objects import Objects
@@ -44,7 +45,6 @@ from flowkit.server.store.rows import (
     flow_from_row,
     identity_from_row,
 )
-from flowkit.server.store.schema import get_meta
 
 if TYPE_CHECKING:
     from flowkit.server.plan import Plan
@@ -104,6 +104,7 @@ class Reading:
         self.marks = Marks(connection, self._count)
         self.pieces = Pieces(connection)
         self.messages = Messages(connection, self.pieces)
+        self.fleet = Fleet(connection)
         connection.set_progress_handler(self._is_late, _STEPS_BETWEEN_LOOKS)
 
     def _is_late(self) -> bool:
@@ -252,18 +253,6 @@ class Reading:
     def shares_to(self, identity_id: str) -> list[StoredObject]:
         """The shares issued to an identity or to a group that it is in, expired ones included."""
         return self._uncounted.shares_to(identity_id)
-
-    def device_called(self, account: str, device_id: str, path: str) -> StoredObject | None:
-        """The device of *account* with that deviceId, whatever its case, or else at that path."""
-        return self._uncounted.device_called(account, device_id, path)
-
-    def fleet(self, seen_since_ms: int, now_ms: int) -> tuple[int, int, int]:
-        """How many devices there are and were seen, and operations of provisioning that wait."""
-        return self._uncounted.fleet(seen_since_ms, now_ms)
-
-    def restoration(self) -> str:
-        """A text that is another one after the store was restored from a backup."""
-        return str(get_meta(self._connection, "restoration") or "0")
 
     def tracks_from(self, path: str) -> list[StoredObject]:
         """The enabled tracks whose source is that path, in the order of their creation."""

@@ -104,6 +104,13 @@ TABLES = (
         WHERE kind = 'device'""",
     """CREATE INDEX device_by_path ON object (account, json_extract(doc, '$.path'))
         WHERE kind = 'device'""",
+    """CREATE INDEX operation_by_nonce ON object (account, json_extract(state, '$.nonce'))
+        WHERE kind = 'provisioning'""",
+    """CREATE INDEX operation_by_code ON object (account, json_extract(doc, '$.code'))
+        WHERE kind = 'provisioning'""",
+    """CREATE INDEX operation_by_end ON object (account, json_extract(doc, '$.status'),
+        json_extract(doc, '$.expiresAt'), json_extract(doc, '$.provisioningTokenId'))
+        WHERE kind = 'provisioning'""",
     """CREATE TABLE group_member (
         identity_id TEXT NOT NULL, group_id TEXT NOT NULL,
         PRIMARY KEY (identity_id, group_id)) WITHOUT ROWID""",

@@ -1,0 +1,44 @@
+"""What the parts of a store can do that have verbs of their own, and what each verb promises.
+
+They are reached through the transaction: ``reader.fleet.device_named(…)``; ``base.py`` has the
+others.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+__all__ = ["FleetReader"]
+
+
+class FleetReader(Protocol):
+    """How devices and operations of provisioning are found and counted; answers are ids."""
+
+    def device_named(self, account: str, device_id: str) -> str | None:
+        """The device of *account* with that deviceId, whatever the case of its letters."""
+
+    def device_at(self, account: str, path: str) -> str | None:
+        """The oldest device of *account* at that path."""
+
+    def operation_with(self, account: str, nonce_digest: str) -> str | None:
+        """The newest operation that was begun with the nonce of that digest."""
+
+    def operation_called(self, account: str, code: str) -> str | None:
+        """The operation with that code."""
+
+    def waiting(self, account: str, token_id: str, now_ms: int) -> tuple[int, int]:
+        """How many operations wait: of the account, and of that provisioning token."""
+
+    def ended(self, account: str, status: str, before_ms: int, limit: int) -> list[str]:
+        """Some operations of that stored status whose ``expiresAt`` is not after *before_ms*."""
+
+    def operations(self, account: str) -> int:
+        """How many operations of the account are kept."""
+
+    def figures(self, seen_since_ms: int, now_ms: int) -> tuple[int, int, int]:
+        """How many devices there are, how many were seen since *seen_since_ms*, and how many
+        operations wait for a decision at *now_ms* (ms since 1970 UTC); of all accounts.
+        """
+
+    def restoration(self) -> str:
+        """A text that is another one after the store was restored from a backup."""

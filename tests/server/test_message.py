@@ -433,6 +433,21 @@ def test_a_payload_goes_with_its_drop(nora, probe):
     assert verify(nora.app.settings.data / FILE_NAME) == []
 
 
+@pytest.mark.parametrize("history", [0, 1])
+def test_payloads_go_when_a_full_flow_forgets_their_drops(nora, probe, history):
+    """At once, or when their last state has left the history."""
+    found = stream(nora, messageIdPattern="{uuid}")
+    flow = nora.ask("GET", f"/stream/{found['id']}").body["flowId"]
+    nora.ask("PUT", f"/flow/{flow}", {"capacity": 2, "history": history})
+    kept = []
+    for n in range(5):
+        probe.send(**AIR, data=b64(b"%d" % n))
+        kept.append(told(nora, found, "_message")[-1]["payload"])
+
+    there = [nora.ask("GET", f"/payload/{each}").status for each in kept]
+    assert there == [404] * (3 - history) + [200] * (2 + history)
+
+
 def test_payloads_are_read_by_who_reads_the_drops(nora, bob, probe):
     """404 for everybody else."""
     found = stream(nora, messageIdPattern="{uuid}")

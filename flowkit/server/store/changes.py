@@ -20,6 +20,7 @@ from flowkit.errors import BadRequest
 from flowkit.server.ids import Ids
 from flowkit.server.store.base import Change, StoredDrop, StoredFlow, Written
 from flowkit.server.store.news import News
+from flowkit.server.store.pieces import Pieces
 from flowkit.server.store.reading import House
 from flowkit.server.store.rows import DROP_COLUMNS, checksum, drop_from_row, drop_values
 
@@ -43,7 +44,7 @@ BY_FHASH = (
     f"SELECT seq, born, bytes, {DROP_COLUMNS} FROM drop_row"
     " WHERE flow = ? AND fhash = ? AND until IS NULL"
 )
-FORGET = "DELETE FROM drop_row WHERE flow = ? AND {} RETURNING seq, until, bytes"
+FORGET = "DELETE FROM drop_row WHERE flow = ? AND {} RETURNING seq, until, bytes, id"
 STATES_OF_DROP = "seq IN (SELECT seq FROM drop_row INDEXED BY row_by_id WHERE flow = ? AND id = ?)"
 
 
@@ -117,6 +118,7 @@ class Changes:
         self._news = news
         self._execute = connection.execute
         self._changed = connection.changes
+        self._pieces = Pieces(connection)
         self._epoch = house.epoch
         self._clock_ms = house.clock_ms
         self._ids = ids
@@ -261,7 +263,14 @@ class Changes:
 
     def _remove_oldest(self, flow: Ledger, oldest: list[Any]) -> None:
         """End and forget the *oldest* live rows in one statement; each still takes its number."""
-        self._execute(REMOVE_OLDEST, (flow.key, oldest[-1][1]))
+        last = oldest[-1][1]
+        if self._pieces.has_payloads(flow.key):
+            gone: list[Any] = self._execute(
+                f"{REMOVE_OLDEST} RETURNING id", (flow.key, last)
+            ).fetchall()
+            self._pieces.forget_payloads(flow.key, [drop_id for (drop_id,) in gone])
+        else:
+            self._execute(REMOVE_OLDEST, (flow.key, last))
         flow.live -= len(oldest)
         self._next_seq(flow)
         flow.head += len(oldest) - 1
@@ -312,10 +321,12 @@ class Changes:
             FORGET.format(which),
             (flow.key, *params),
         ).fetchall()
-        for seq, until, size in gone:
+        for seq, until, size, _ in gone:
             flow.raise_marks(seq, until)
             flow.ended -= 1
             flow.ended_bytes -= size
+        if gone and self._pieces.has_payloads(flow.key):
+            self._pieces.forget_payloads(flow.key, [row[3] for row in gone])
 
     def _next_seq(self, flow: Ledger) -> int:
         """The next number; the first one under a new epoch enters that in the flow's list."""

@@ -2,7 +2,7 @@
 
 A **body** is bytes kept as numbered pieces. An **upload** is a body that a sender is still filling,
 found by (scope, box, message). A **payload** is a body that belongs to a drop and goes with the
-last state of it that is held (a trigger of the schema sees to that).
+last state of it that is held (``changes.py`` sees to that).
 
 Source: ``positions`` 9 (sender's rule 6); ``docs/reference/sending.rst``.
 """
@@ -10,7 +10,7 @@ Source: ``positions`` 9 (sender's rule 6); ``docs/reference/sending.rst``.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import apsw
@@ -206,6 +206,33 @@ class Pieces:
         )
         if not held:  # a flow that keeps nothing
             self._execute("DELETE FROM payload WHERE id = ?", (payload_id,))
+            self.discard(body)
+
+    def has_payloads(self, flow_key: int) -> bool:
+        """Whether any drop of a flow has one."""
+        return bool(self._value("SELECT 1 FROM payload WHERE flow = ? LIMIT 1", flow_key))
+
+    def forget_payloads(self, flow_key: int, drop_ids: Iterable[str]) -> None:
+        """Remove those of the drops of which no state is held any more."""
+        for drop_id in set(drop_ids):
+            rows: list[Any] = self._execute(
+                "SELECT id, body FROM payload WHERE flow = ?1 AND drop_id = ?2"
+                " AND NOT EXISTS (SELECT 1 FROM drop_row WHERE flow = ?1 AND id = ?2)",
+                (flow_key, drop_id),
+            ).fetchall()
+            self._remove_payloads(rows)
+
+    def forget_flow(self, flow_key: int) -> None:
+        """Remove those of a flow that is gone."""
+        rows: list[Any] = self._execute(
+            "SELECT id, body FROM payload WHERE flow = ?", (flow_key,)
+        ).fetchall()
+        self._remove_payloads(rows)
+
+    def _remove_payloads(self, rows: list[Any]) -> None:
+        for payload_id, body in rows:
+            self._execute("DELETE FROM payload WHERE id = ?", (payload_id,))
+            self.discard(body)
 
     def _value(self, sql: str, *params: Any) -> Any:
         rows: list[Any] = self._execute(sql, params).fetchall()

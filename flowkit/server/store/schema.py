@@ -151,16 +151,6 @@ TABLES = (
         id TEXT PRIMARY KEY, flow INTEGER NOT NULL, flow_id TEXT NOT NULL,
         drop_id TEXT NOT NULL, body INTEGER NOT NULL, content_type TEXT) WITHOUT ROWID""",
     "CREATE INDEX payload_by_drop ON payload (flow, drop_id)",
-    # Wherever the last state of a drop is forgotten, its payload is, too.
-    """CREATE TRIGGER payload_goes AFTER DELETE ON drop_row
-        WHEN EXISTS (SELECT 1 FROM payload WHERE flow = old.flow AND drop_id = old.id)
-        AND NOT EXISTS (SELECT 1 FROM drop_row WHERE flow = old.flow AND id = old.id)
-        BEGIN DELETE FROM payload WHERE flow = old.flow AND drop_id = old.id; END""",
-    """CREATE TRIGGER body_goes AFTER DELETE ON payload
-        BEGIN
-            DELETE FROM piece WHERE body = old.body;
-            DELETE FROM body WHERE key = old.body;
-        END""",
     # Streams: what each device has sent to each.
     """CREATE UNIQUE INDEX stream_by_name ON object
         (account, json_extract(doc, '$.group'), json_extract(doc, '$.name'))

@@ -250,6 +250,7 @@ class Writing(Reading):
         ledger = self._touch(flow)
         for table, column in (("drop_row", "flow"), ("epoch", "flow"), ("flow", "key")):
             self._connection.execute(f"DELETE FROM {table} WHERE {column} = ?", (ledger.key,))
+        self.pieces.forget_flow(ledger.key)
         del self._ledgers[flow.id]
         self._lines.forget_source(flow.path)
         self._counting.forget(flow.id)

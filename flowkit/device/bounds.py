@@ -118,3 +118,29 @@ device_id_text_chars_max = 250
 
 device_elements_bytes_max = 256 * 1024
 """Largest JSON object that goes as elements; a larger one goes as the bytes that it is."""
+event_key_chars_max = 250
+"""Longest key of an event of a streamer."""
+
+event_keys_max = 1_000
+"""Values of one object that is logged; a larger one is rather a file than an event."""
+
+event_depth_max = 20
+"""Deepest nesting of an object that is logged."""
+
+bucket_chars_max = 250
+"""Longest name or key of a bucket."""
+
+streamer_buffer_events = 10
+"""Events after which a streamer sends at once, unless it is told otherwise."""
+
+streamer_flush_s = 1.0
+"""Seconds that an event waits for others before it is sent."""
+
+streamer_close_s = 5.0
+"""Seconds that closing a streamer goes on sending, also at the end of the program."""
+
+streamer_wait_s = 120.0
+"""Seconds for which a call without ``use_async`` waits for the platform."""
+
+streamer_files_max = 64
+"""Programs of one account that stream at once; each has a file of its own."""

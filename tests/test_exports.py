@@ -9,10 +9,11 @@ import flowkit
 
 WANTED = [
     "AGE", "API", "EXISTS", "Filter", "HAS", "M", "MATCHES", "NOT", "P", "Request", "Token",
-    "all_of", "any_of",
+    "Streamer", "all_of", "any_of",
     "connect", "defaults", "dumps", "embedded", "loads", "mem", "save_profile",
     "BadRequest", "Conflict", "ConnectError", "ConnectionLost", "DeadlineExceeded", "FilterError",
-    "FilterSyntaxError", "FlowKitError", "Forbidden", "LimitError", "NotFound", "PlatformError",
+    "FilterSyntaxError", "FlowKitError", "Forbidden", "LimitError", "NotFound", "OutboxError",
+    "OutboxFull", "PlatformError",
     "ProtocolError", "ServerError", "SettingsError", "TooManyRequests", "TransportError",
     "UsageError",
 ]  # fmt: skip

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from flowkit.device.properties import ReportedProperties as ReportedProperties
     from flowkit.device.registration import ProvisioningOperation as ProvisioningOperation
     from flowkit.device.sender import Sender as Sender
+    from flowkit.device.streamer import Streamer as Streamer
 
 _HOME_OF = {
     "Compression": "flowkit.device.messages",
@@ -32,6 +33,7 @@ _HOME_OF = {
     "ReportedProperties": "flowkit.device.properties",
     "Sender": "flowkit.device.sender",
     "StreamSender": "flowkit.device.messages",
+    "Streamer": "flowkit.device.streamer",
 }
 
 __all__ = list(_HOME_OF)

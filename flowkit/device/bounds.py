@@ -118,6 +118,7 @@ device_id_text_chars_max = 250
 
 device_elements_bytes_max = 256 * 1024
 """Largest JSON object that goes as elements; a larger one goes as the bytes that it is."""
+
 event_key_chars_max = 250
 """Longest key of an event of a streamer."""
 

@@ -3,7 +3,7 @@
 Each value is looked up by itself: the argument, the environment (``FLOWKIT_HOST``,
 ``FLOWKIT_ACCOUNT``, ``FLOWKIT_TOKEN``), the file that was named, or ``isstreamer.ini`` in the
 working directory and then in the home directory, and the profiles of ``flowkit.save_profile``. The
-file has the sections of the older streamer; either may be missing, and nothing in it is interpolated::
+file has the sections of the older streamer; either may be missing, and a ``%`` is a ``%``::
 
     [isstreamer.client_config]
     access_key: …

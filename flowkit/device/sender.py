@@ -357,10 +357,11 @@ class Sender:
             return
         self.outbox.failed([row], text)
         self._rest(said.stream, said)
-        self._tell("refused", f"stream {said.stream} waits: {text}")
         if said.status == 404 and self._on_missing is not None:
             self._on_missing(str(json.loads(row.entry or b"{}").get("path")))
             self._desk.calm(said.stream)
+            return
+        self._tell("refused", f"stream {said.stream} waits: {text}")
 
     def _rest(self, stream: str, said: Said) -> None:
         self._error = f"stream {stream}: {'; '.join(said.errors)}"

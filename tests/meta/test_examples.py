@@ -26,6 +26,10 @@ SAYS = {
         "alarm: 95 degrees\nthe alarm has stopped\n"
         "alarm: 99 degrees\nalarm: 97 degrees\nthe alarm has stopped\n"
     ],
+    "stream_events": [
+        "bucket: /test/buckets/greenhouse.",
+        "{'temp': 21.5}\n{'temp': 24.5, 'wind_speed': 3, 'wind_from': 'west'}\n",
+    ],
     "some_fail": [": 404 ", ": 1 drops"],
     "find_by_path": ["[24.9, 24.8, 24.7]", "behind the house", "Mean of all: 19.95"],
 }

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from flowkit.client.live.view import LiveView as LiveView
     from flowkit.client.options import defaults as defaults
     from flowkit.client.thunk import GreenThunk as GreenThunk
+    from flowkit.device.device import DeviceClient as DeviceClient
     from flowkit.device.streamer import Streamer as Streamer
     from flowkit.embedded import embedded as embedded
     from flowkit.errors import BadRequest as BadRequest
@@ -79,6 +80,7 @@ _HOMES = {
     "flowkit.client.live.view": ("LiveView",),
     "flowkit.client.options": ("defaults",),
     "flowkit.client.thunk": ("GreenThunk",),
+    "flowkit.device.device": ("DeviceClient",),
     "flowkit.device.streamer": ("Streamer",),
     "flowkit.embedded": ("embedded",),
     "flowkit.errors": (

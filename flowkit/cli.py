@@ -23,6 +23,7 @@ import click
 
 from flowkit._version import __version__
 from flowkit.cli_devices import devices
+from flowkit.cli_outbox import outbox
 from flowkit.ending import fail, one_sentence
 from flowkit.errors import UsageError
 from flowkit.server.settings import Settings
@@ -50,6 +51,7 @@ def cli() -> None:
 
 
 cli.add_command(devices)
+cli.add_command(outbox)
 
 
 def _data(command: F) -> F:

@@ -31,7 +31,15 @@ from typing import Any, Final, TypeVar
 from flowkit.device import bounds
 from flowkit.errors import OutboxError, SettingsError, UsageError
 
-__all__ = ["DeviceFile", "FileLock", "connect", "crash_point", "problem_of", "when_reached"]
+__all__ = [
+    "DeviceFile",
+    "FileLock",
+    "connect",
+    "crash_point",
+    "holder_of",
+    "problem_of",
+    "when_reached",
+]
 
 T = TypeVar("T")
 Job = Callable[[sqlite3.Connection], T]
@@ -88,6 +96,8 @@ class FileLock:
 
     def __init__(self, path: str) -> None:
         self._path = path
+        self._pid = os.getpid()
+        self._marks = False
         try:
             descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             self._file = open(descriptor, "r+b", buffering=0)  # noqa: SIM115 - held until release
@@ -99,7 +109,7 @@ class FileLock:
         except OSError as error:
             self._file.close()
             raise SettingsError(
-                f"the outbox {path} is open in {_holder(held)}",
+                f"the outbox {path} is open in {_named(_pid_in(held))}",
                 hint="one process has it at a time; close it there, or take a file of your own",
             ) from error
         self.marked = held.startswith(MARK)
@@ -107,18 +117,43 @@ class FileLock:
 
     def mark(self) -> None:
         """Write down that the file is an outbox, and who has it."""
-        os.pwrite(self._file.fileno(), b"%s %-20d\n" % (MARK, os.getpid()), 0)
+        self._marks = True
+        os.pwrite(self._file.fileno(), b"%s %-20d\n" % (MARK, self._pid), 0)
 
     def release(self) -> None:
         """Let others have the file; harmless when repeated."""
+        if self._marks and not self._file.closed and os.getpid() == self._pid:
+            os.pwrite(self._file.fileno(), b"%s %20s\n" % (MARK, b""), 0)
         self._file.close()
 
 
-def _holder(held: bytes) -> str:
-    pid = held.removeprefix(MARK).strip().decode("ascii", "replace")
-    if not pid.isdigit():
+def _pid_in(held: bytes) -> int | None:
+    pid = held.removeprefix(MARK).strip()
+    return int(pid) if pid.isdigit() else None
+
+
+def _named(pid: int | None) -> str:
+    if pid is None:
         return "another process"
-    return "this process already" if int(pid) == os.getpid() else f"process {pid}"
+    return "this process already" if pid == os.getpid() else f"process {pid}"
+
+
+def holder_of(path: str) -> str | None:
+    """Which process has the outbox at *path* open, in words; None for none.
+
+    The lock is not tried: for that moment nobody else could have it.
+    """
+    try:
+        with open(f"{path}.lock", "rb") as file:
+            pid = _pid_in(file.read(200))
+        if pid is not None:
+            os.kill(pid, 0)
+            return _named(pid)
+    except PermissionError:
+        return _named(pid)
+    except OSError:
+        pass
+    return None
 
 
 def problem_of(error: sqlite3.Error) -> str:

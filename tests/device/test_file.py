@@ -128,12 +128,15 @@ def test_a_child_that_lives_on_does_not_keep_the_file(path):
     """Its copy of the lock is closed at the fork."""
     box = Outbox(path)
     reads, writes = os.pipe()
+    lives, says = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(writes)
+        os.write(says, b"x")
         os.read(reads, 1)
         os._exit(0)
     os.close(reads)
+    os.read(lives, 1)  # it is past what Python does after a fork
     box.close()
     Outbox(path).close()
     os.close(writes)

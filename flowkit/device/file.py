@@ -72,7 +72,8 @@ def crash_point(name: str) -> None:
 
     Free unless ``FLOWKIT_CRASH_POINT=name:n`` is in the environment (then the process kills itself
     at the n-th time), or ``when_reached`` was called. The names: ``file created``, ``set aside``,
-    ``before commit``, ``after commit``, ``before close``.
+    ``before commit``, ``after commit``, ``before close``; while sending ``before request``, ``after
+    answer``; while provisioning ``operation kept``, ``registered``.
     """
     if _reached is not None:
         _reached(name)

@@ -26,6 +26,7 @@ from time import monotonic
 from typing import Any, Protocol
 
 from flowkit.device import bounds
+from flowkit.device.file import crash_point
 from flowkit.device.link import HttpLink
 from flowkit.device.pauses import about_s, backoff_s
 from flowkit.errors import (
@@ -183,6 +184,7 @@ class Registrar:
             note["operation"] = self._operation.id
             self._notes.keep("provisioning", note)
         asked = json.dumps({"nonce": note["nonce"]}).encode()
+        crash_point("operation kept")
         try:
             said = self._link.ask("POST", ("provisioning", note["operation"], "complete"), asked)
         except PlatformError as error:
@@ -225,6 +227,7 @@ class Registrar:
         return made
 
     def _keep(self, registration: Registration) -> None:
+        crash_point("registered")
         self._notes.keep("registration", asdict(registration))
         self._link.set_token(registration.token)
 

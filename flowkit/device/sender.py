@@ -27,6 +27,7 @@ from flowkit.device import bounds
 from flowkit.device.compression import Compressor, check_compression
 from flowkit.device.desk import Desk, SenderState
 from flowkit.device.fates import Fates
+from flowkit.device.file import crash_point
 from flowkit.device.lanes import Lane
 from flowkit.device.link import Connection, link_to
 from flowkit.device.outbox import Pending
@@ -281,6 +282,7 @@ class Sender:
         parcel = pack(self.outbox.box, rows, more)
         self.outbox.sent_all({stream: of_stream[-1].to for stream, of_stream in rows.items()})
         body, headers = self._compressor.pack(parcel.body, how)
+        crash_point("before request")
         try:
             answer = connection.ask("POST", ("drop",), body, params={"only": "id"}, headers=headers)
         except PlatformError as error:
@@ -292,6 +294,7 @@ class Sender:
         except TransportError as error:
             self.outbox.failed(parcel.all_rows, str(error))
             raise
+        crash_point("after answer")
         self._entries_max = min(bounds.sender_entries_max, self._entries_max * 2)
         for one in parcel.read(answer):
             if self.outbox.box != parcel.box:  # another lane has found a fork: all this is old

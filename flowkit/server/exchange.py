@@ -18,6 +18,7 @@ from flowkit.errors import PlatformError, ServerError
 from flowkit.protocol.envelope import Request, Response
 from flowkit.server import message
 from flowkit.server.answers import refusal
+from flowkit.server.brotli_body import is_offered, unbrotli
 from flowkit.server.message import Head, Refused
 
 __all__ = ["Application", "Bounds", "answer"]
@@ -90,8 +91,11 @@ def _unpacked(
     headers = {name: value for name, value in headers.items() if name != "content-encoding"}
     if coding.lower() in ("gzip", "x-gzip"):
         return message.gunzip(body, bytes_max, on_slice), headers
+    if coding.lower() == "br" and is_offered():
+        return unbrotli(body, bytes_max, on_slice), headers
     if coding.lower() not in ("identity", ""):
-        raise Refused("Content-Encoding can only be gzip", status=415)
+        known = "gzip or br" if is_offered() else "gzip"
+        raise Refused(f"Content-Encoding can only be {known}", status=415)
     return body, headers
 
 

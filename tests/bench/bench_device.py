@@ -24,7 +24,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from server_process import ServerProcess  # noqa: E402
 
-from flowkit.device import HttpLink, Outbox, Sender  # noqa: E402
+from flowkit.device import HttpLink, Outbox, Sender, Streamer  # noqa: E402
 
 SCALE = 10 if os.environ.get("QUICK") else 1
 ENTRY = {"path": "/nora/field", "elems": {"temp": 21.5, "humidity": 40, "state": "ok"}}
@@ -148,6 +148,23 @@ def black_hole(folder: Path, url: str, secret: str) -> None:
     )
 
 
+def log(folder: Path, url: str, secret: str) -> None:
+    """How long a call of ``log`` takes, with a file of one's own and without."""
+    os.environ["XDG_STATE_HOME"] = str(folder / "state")
+    for name, how in (("without db=", {}), ("with db=", {"db": str(folder / "log.db")})):
+        with Streamer("bench", access_key=secret, account="nora", host=url, **how) as streamer:
+            spans = []
+            for number in range(3_000 // SCALE):
+                began = time.perf_counter()
+                streamer.log("temp", number)
+                spans.append(time.perf_counter() - began)
+                time.sleep(0.001)
+            streamer.flush(30)
+        spans.sort()
+        median, p99 = spans[len(spans) // 2], spans[int(len(spans) * 0.99)]
+        print(f"  log, {name:<12} median {median * 1e3:.2f} ms, p99 {p99 * 1e3:.2f} ms")
+
+
 IDLE = """
 import sys, time
 from flowkit.device import HttpLink, Outbox, Sender
@@ -214,6 +231,8 @@ def main() -> None:
                 print("draining, 50 ms there and back")
                 drain(folder, server, slow.stdout.readline().strip())
                 dark = hole.stdout.readline().strip()
+                print("logging")
+                log(folder, server.url, server.secret)
                 print("while the network answers nothing")
                 black_hole(folder, dark, server.secret)
                 print("a device at rest and at work")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from contextlib import contextmanager
 from time import monotonic
@@ -309,3 +311,30 @@ def until(right, seconds=10.0):
     end = monotonic() + seconds
     while not right():
         assert monotonic() < end, "it did not come"
+
+
+IDLE = """
+import sys
+from flowkit.device import HttpLink, Outbox, Sender
+box = Outbox(sys.argv[1])
+sender = Sender(box, HttpLink(sys.argv[2], "nora", sys.argv[3]))
+sender.wait(box.put("air", {"path": "/nora/field", "elems": {"n": 1}}), 20)
+assert not {"gevent", "greenlet", "requests", "flowkit.green"} & set(sys.modules)
+with open("/proc/self/status") as status:
+    print(next(line.split()[1] for line in status if line.startswith("VmRSS")))
+sender.close(1)
+"""
+
+
+@pytest.mark.slow
+def test_a_process_with_an_idle_sender_is_small(api, server, tmp_path):
+    """At most 45 MB resident, without gevent."""
+    run = subprocess.run(
+        [sys.executable, "-c", IDLE, str(tmp_path / "box.db"), server.url, server.secret],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert int(run.stdout) * 1024 <= 45_000_000

@@ -422,7 +422,7 @@ class DeviceClient:
             self._on_event(word, text)
 
     def _tell(self, word: str, text: str) -> None:
-        _log.warning("%s: %s", word, text)
+        _log.log(logging.INFO if word == "provisioned" else logging.WARNING, "%s: %s", word, text)
         try:
             self._heard_event(word, text)
         except Exception:  # noqa: BLE001 - what a listener does wrong must not stop the client

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from flowkit import mem
+from tests.server_process import ServerProcess
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 SAYS = {
@@ -57,12 +60,17 @@ def test_an_example_runs(name):
     assert [words for words in SAYS[name] if words not in run.stdout] == []
 
 
+def readme_code():
+    """The blocks of Python in the README."""
+    readme = (EXAMPLES.parent / "README.md").read_text(encoding="utf-8")
+    return re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+
+
 @pytest.mark.slow
 def test_the_code_of_the_readme_runs(capsys):
     """What a stranger copies first runs as it stands, and finds what it has written."""
     pytest.importorskip("apsw", reason="needs the extra: pip install 'flowkit[server]'")
-    readme = (EXAMPLES.parent / "README.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    code, _ = readme_code()
 
     names: dict[str, object] = {}
     exec(compile(code, "README.md", "exec"), names)
@@ -71,3 +79,27 @@ def test_the_code_of_the_readme_runs(capsys):
     means = (("north", 21.4), ("south", 34.0))
     rows = [{"bench": bench, "$count": 1, "$avg:temp": mean} for bench, mean in means]
     assert capsys.readouterr().out.splitlines()[1:] == ["[]", "21.4", "2", "south", str(rows)]
+
+
+@pytest.mark.slow
+def test_the_device_code_of_the_readme_runs(tmp_path, monkeypatch):
+    """With a real host and real secrets in the places of those that it leaves open."""
+    monkeypatch.chdir(tmp_path)
+    _, code = readme_code()
+    with ServerProcess(tmp_path / "data", account="me") as server, server.connect() as api:
+        fleet = api.provisioning_token.create({"autoApprove": True})["provisioningToken"]
+        for gap, filling in (
+            ("example.org", server.url),
+            ('access_key="…"', f'access_key="{server.secret}"'),
+            ('"me/…"', f'"me/{fleet}"'),
+        ):
+            assert gap in code
+            code = code.replace(gap, filling)
+
+        exec(compile(code, "README.md", "exec"), {})
+
+        (bucket,) = api.flow.find(mem.description == "Greenhouse")
+        assert [drop["elems"]["temp"] for drop in api.drop(bucket["id"]).find()] == [21.4]
+        (stream,) = api.stream.find(mem.isDefault == True)  # noqa: E712
+        assert [drop["elems"]["rpm"] for drop in api.drop(stream["flowId"]).find()] == [1450]
+        assert api.device.find(mem.reported.firmware == "1.9")[0]["deviceId"] == "pump-7"

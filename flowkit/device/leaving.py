@@ -83,6 +83,21 @@ class Leaving:
         self._looked_ms = now_ms
         return self.expired(db)[1]
 
+    def take(
+        self, db: Db, streams: Sequence[str], limit: int, bytes_max: int
+    ) -> tuple[str, dict[str, list[Row]]]:
+        """The first rows of these streams, as many as are within both bounds, noted as sent."""
+        taken: dict[str, list[Row]] = {}
+        for name in streams:
+            found = list(rows.peek(db, name, limit, bytes_max)) if limit > 0 < bytes_max else []
+            if not found:
+                continue
+            self._ledger.note_sent(db, self._ledger.known(name), found[-1].to)
+            taken[name] = found
+            limit -= len(found)
+            bytes_max -= sum(len(row.entry or b"") for row in found)
+        return self._ledger.box, taken
+
     def bury(self, db: Db, row: Row, error: str) -> list[Report]:
         """Put an entry that waits to the dead letters.
 

@@ -312,23 +312,19 @@ class Outbox:
         Raises:
             UsageError: there is no such row.
         """
-
-        self.sent_all({stream: up_to})
-
-    def sent_all(self, up_to: Mapping[str, int]) -> None:
-        """The same for several streams, in one commit."""
         known = self._ledger.known
-        for name, last in up_to.items():
-            if last >= (end := known(name).next):
-                raise UsageError(f"{name!r} has no entry {last}, the last is {end - 1}")
-        fresh = {name: last for name, last in up_to.items() if last > known(name).sent}
+        if up_to >= (end := known(stream).next):
+            raise UsageError(f"{stream!r} has no entry {up_to}, the last is {end - 1}")
+        self._file.write(lambda db: self._ledger.note_sent(db, known(stream), up_to))
 
-        def job(db: Db) -> None:
-            for name, last in fresh.items():
-                self._ledger.note_sent(db, known(name), last)
+    def take(
+        self, streams: Sequence[str], *, limit: int, bytes_max: int
+    ) -> tuple[str, dict[str, list[Row]]]:
+        """The first rows of several streams, noted as sent in the same commit; and their box.
 
-        if fresh:
-            self._file.write(job)
+        What ``peek`` and ``sent`` do, without a moment in between in which a row could be dropped.
+        """
+        return self._file.write(lambda db: self._leaving.take(db, streams, limit, bytes_max))
 
     def learn(
         self,

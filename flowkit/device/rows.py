@@ -364,8 +364,9 @@ class Ledger:
 
     def note_sent(self, db: Db, line: Line, upto: int) -> None:
         """Rows up to *upto* go out now: their messages are fixed."""
-        line.sent = upto
-        db.execute("UPDATE stream SET sent=? WHERE id=?", (upto, line.id))
+        if upto > line.sent:
+            line.sent = upto
+            db.execute("UPDATE stream SET sent=? WHERE id=?", (upto, line.id))
 
     def add_skip(
         self, db: Db, line: Line, span: tuple[int, int], reason: str, now: tuple[int, int]

@@ -50,9 +50,6 @@ _log = logging.getLogger(__name__)
 _JOIN_S = 2.0
 """Seconds that a lane is given to end once its connection is cut."""
 
-_ORIGIN_BYTES = 200
-"""What the origin of an entry takes in a request, about."""
-
 _UPLOAD_REST_S = 0.25
 """Seconds until a stream with a large payload asks again for one of the lanes that may carry it."""
 
@@ -255,32 +252,49 @@ class Sender:
             self._succeeded()
 
     def _send(self, connection: Connection, streams: list[str]) -> None:
-        """One request with what is due of *streams*."""
-        how = self._compressions.get(streams[0], self._compression)
-        rows = self._gather(streams, how)
-        if not rows:
-            return
-        if any(is_large(of_stream[0]) for of_stream in rows.values()):
-            if not self._uploads.acquire(blocking=False):
-                for stream in rows:
-                    self._desk.rest(stream, _UPLOAD_REST_S)  # one lane is kept for the others
-                return
-            try:
-                self._post(connection, rows, how)
-            finally:
-                self._uploads.release()
-            return
-        self._post(connection, rows, how)
+        """One request with what is due of *streams*; those that are not in it are let go at once.
 
-    def _post(self, connection: Connection, rows: dict[str, list[Row]], how: str) -> None:
-        more = {
-            (row.stream, row.sequence): payload_members(self.outbox, row, connection)
-            for of_stream in rows.values()
-            for row in of_stream
-            if row.payload_bytes
-        }
-        parcel = pack(self.outbox.box, rows, more)
-        self.outbox.sent_all({stream: of_stream[-1].to for stream, of_stream in rows.items()})
+        A large row goes alone, since the pieces of its payload take long.
+        """
+        how = self._compressions.get(streams[0], self._compression)
+        alike = [name for name in streams if self._compressions.get(name, self._compression) == how]
+        entries, size = self._entries_max, bounds.sender_bytes_max
+        box, taken = self.outbox.take(alike, limit=entries, bytes_max=size)
+        if not taken:
+            return
+        rows = {name: _until_large(found) for name, found in taken.items()}
+        first = next(iter(rows))  # it has waited longest
+        is_upload = is_large(rows[first][0]) and self._uploads.acquire(blocking=False)
+        try:
+            if is_upload:
+                rows = {first: rows[first]}
+            else:
+                if is_large(rows[first][0]):
+                    self._desk.rest(first, _UPLOAD_REST_S)  # one lane is kept for the others
+                rows = {name: found for name, found in rows.items() if not is_large(found[0])}
+            others = [name for name in streams if name not in rows]
+            streams[:] = rows
+            self._desk.release(others)
+            if rows:
+                self._post(connection, box, rows, how)
+        finally:
+            if is_upload:
+                self._uploads.release()
+
+    def _post(self, connection: Connection, box: str, rows: dict[str, list[Row]], how: str) -> None:
+        try:
+            more = {
+                (row.stream, row.sequence): payload_members(self.outbox, row, connection)
+                for of_stream in rows.values()
+                for row in of_stream
+                if row.payload_bytes
+            }
+        except UsageError:  # dropped meanwhile: there is a skip in its place
+            self._desk.news()
+            return
+        if self.outbox.box != box:
+            return
+        parcel = pack(box, rows, more)
         body, headers = self._compressor.pack(parcel.body, how)
         crash_point("before request")
         try:
@@ -304,24 +318,6 @@ class Sender:
                 self._desk.news()
                 return
         self._succeeded()
-
-    def _gather(self, streams: list[str], how: str) -> dict[str, list[Row]]:
-        """The rows of one request: of each stream from its first one on."""
-        entries, size = self._entries_max, bounds.sender_bytes_max
-        gathered: dict[str, list[Row]] = {}
-        for stream in streams:
-            if entries <= 0 or size <= 0:
-                break
-            if self._compressions.get(stream, self._compression) != how:
-                continue
-            rows = _until_large(self.outbox.peek(stream, limit=entries, bytes_max=size))
-            if rows and (not is_large(rows[0]) or not gathered):
-                gathered[stream] = rows
-                entries -= len(rows)
-                size -= sum(len(row.entry or b"") + _ORIGIN_BYTES for row in rows)
-                if is_large(rows[0]):
-                    break
-        return gathered
 
     def _learn(self, said: Said, *, went_back: bool) -> bool:
         """Believe the mark, then see to what was refused; True if this file is a copy."""

@@ -302,6 +302,19 @@ def test_a_large_message_without_a_network_holds_up_nobody(server, fleet, tmp_pa
         assert monotonic() - began < 6
 
 
+def test_a_large_message_on_its_way_holds_up_no_other_stream(api, server, fleet, tmp_path, name):
+    """It has a lane of its own; what is enqueued after it arrives before it."""
+    api.stream.create({"group": "lanes", "name": name, "messageIdPattern": "{uuid}"})
+    with FaultProxy(server.url) as proxy, device(name, fleet, tmp_path, proxy.url) as client:
+        proxy.set(latency_s=0.1)
+        large = client.create_stream_sender().enqueue_message(os.urandom(4_000_000))
+        client.create_stream_sender("lanes", name).send_message({"n": 1}, timeout=20)
+        assert client.pending.count == 1
+        client._sender.wait(large, 20)
+    (elems,) = stored(api, name)
+    assert elems["_message"]["bytes"] == 4_000_000
+
+
 @pytest.mark.parametrize(
     ("payload", "ids", "said"),
     [

@@ -908,3 +908,16 @@ def test_what_waits_again_after_a_restore_counts_and_may_be_dropped(path):
         put(box, 7)
         assert shown(box)[:3] == [(1, 1, "dropped"), (2, 2, "dropped"), (3, 3, "dropped")]
         assert shown(box)[3:] == [(4, 4, "dropped"), 5, 6, 7]
+
+
+def test_what_was_taken_keeps_its_message_whatever_happens_to_it(box):
+    """Dropped while it is on its way: the server's mark of it is no fork."""
+    put(box, 1, 2)
+    put(box, 3, stream="soil")
+    name, taken = box.take(["air", "soil"], limit=2, bytes_max=10_000)
+    assert name == box.box
+    assert {stream: len(found) for stream, found in taken.items()} == {"air": 2}
+    rows = taken["air"]
+    box.drop(rows, "changed my mind")
+    assert [row.message for row in box.peek("air")] == [row.message for row in rows]
+    assert box.learn("air", 2, rows[1].message).kind == "settled"

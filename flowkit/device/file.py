@@ -25,7 +25,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from threading import Lock
-from time import perf_counter, sleep
+from time import perf_counter
 from typing import Any, Final, TypeVar
 
 from flowkit.device import bounds
@@ -217,7 +217,8 @@ class DeviceFile:
         self._guard = Lock()
         self._waiting: deque[_Task] = deque()
         self._leading = self._closed = self._doubtful = False
-        self._group, self._commit_s = 1, 0.0
+        self._group, self._wanted, self._commit_s = 1, 0, 0.0
+        self._full = Lock()
         self._reading = Lock()
         self._writer = connect(path, durable=durable)
         self._reader = connect(path, reads=True)
@@ -241,6 +242,8 @@ class DeviceFile:
             self._waiting.append(task)
             task.leads = not self._leading
             self._leading = True
+            if len(self._waiting) == self._wanted:
+                self._full.release()
         if not task.leads:
             self._wait(task)
         if task.leads:
@@ -341,11 +344,16 @@ class DeviceFile:
 
         Without it, one thread and all the others would take turns, with an fsync for each turn.
         """
-        if self._group < 2:
-            return
-        until = perf_counter() + min(self._commit_s / 2, bounds.outbox_gather_max_s)
-        while len(self._waiting) < self._group and perf_counter() < until:
-            sleep(0.00002)
+        with self._guard:
+            if self._group < 2 or len(self._waiting) >= self._group:
+                return
+            self._wanted = self._group
+            self._full.acquire(blocking=False)
+        try:
+            self._full.acquire(timeout=min(self._commit_s / 2, bounds.outbox_gather_max_s))
+        finally:
+            with self._guard:
+                self._wanted = 0
 
     def _hand_over(self) -> None:
         with self._guard:

@@ -180,6 +180,17 @@ def test_a_device_that_was_switched_off_for_longer_than_its_token_needs_nobody(
     assert [elems["n"] for elems in stored(api, name)] == [1]
 
 
+def test_what_goes_well_is_no_warning(server, fleet, tmp_path, name, caplog):
+    """A script without logging set up prints nothing of its own accord."""
+    events = []
+    with device(
+        name, fleet, tmp_path, server.url, on_event=lambda word, _: events.append(word)
+    ) as client:
+        client.create_stream_sender().send_message({"n": 1}, timeout=20)
+    assert {"provisioned", "online"} <= set(events)
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == []
+
+
 def test_without_a_network_it_starts_from_what_it_has(api, server, fleet, tmp_path, name):
     """D3, D26: at once, with its messages, its properties and its callback; close returns."""
     with FaultProxy(server.url) as proxy:

@@ -33,6 +33,18 @@ SAYS = {
         "bucket: /test/buckets/greenhouse.",
         "{'temp': 21.5}\n{'temp': 24.5, 'wind_speed': 3, 'wind_from': 'west'}\n",
     ],
+    "sensor": [
+        "owner: its firmware is 2.1\nowner: it sends every 0.01 s now\n",
+        "device: the platform says stop\ndevice: 0 left to send\n",
+        "owner: the warmest was 2",
+    ],
+    "gateway": [
+        "queued with a good link: 0\n",
+        "queued with a broken link: 120 readings, 6 KiB\ndropped for room: 30\n",
+        "queued once it is mended: 0\n",
+        "north in order: True the last: 69\nsouth in order: True the last: 69\n",
+        "stored: 180\n",
+    ],
     "some_fail": [": 404 ", ": 1 drops"],
     "find_by_path": ["[24.9, 24.8, 24.7]", "behind the house", "Mean of all: 19.95"],
 }

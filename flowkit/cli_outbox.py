@@ -23,6 +23,7 @@ from flowkit.errors import SettingsError
 
 if TYPE_CHECKING:
     from flowkit.device.glance import Glance
+    from flowkit.device.link import HttpLink
     from flowkit.device.outbox import Outbox
     from flowkit.device.rows import Row
 
@@ -208,22 +209,45 @@ def _print(what: Any, more: dict[str, Any]) -> None:
 def replay(file: Path, profile: str | None, timeout_s: float | None) -> None:
     """Send what waits in FILE to the platform, as the program would that wrote it.
 
-    The exit code is 1 if something is left.
+    What a device client has left goes with the credential in its file. The exit code is 1 if
+    something is left.
     """
     with one_sentence():
-        from flowkit.client.credentials import Profile, find_profile
-        from flowkit.device.link import HttpLink
+        from flowkit.device.buckets import make_flow
         from flowkit.device.sender import Sender
 
         with _held(file) as box:
-            found, where = find_profile(profile, given=Profile(host=box.instance))
-            if not (found.host and found.account and found.token):
-                raise SettingsError(f"host, account or token is not known: {where}")
-            link = HttpLink(found.host, found.account, found.token)
-            with Sender(box, link) as sender:
-                before = box.pending.count
+            link = _way(box, profile)
+
+            def make(path: str) -> bool:
+                name = box.kept(f"bucket {path}")
+                return name is not None and make_flow(link, path, name)
+
+            before = box.pending.count
+            with Sender(box, link, on_missing=make) as sender:
                 left = sender.flush(60.0 if timeout_s is None else timeout_s)
                 why = sender.state.error
         click.echo(f"{before - left.count} of {before} entries are settled, {left.count} wait")
         if left.count:
             fail(why or "the time was up", code=1)
+
+
+def _way(box: Outbox, profile: str | None) -> HttpLink:
+    """To the platform that a file belongs to, as whom it was written: its marks are theirs.
+
+    Raises:
+        SettingsError: host, account or token is not known.
+    """
+    from flowkit.client.credentials import Profile, find_profile
+    from flowkit.device.link import HttpLink
+
+    registration = box.kept("registration")
+    if registration is not None and box.instance is not None:
+        host, _, account = box.instance.rpartition("/")
+        return HttpLink(host, account, registration["token"])
+    account_of_streamer = box.device if box.kept_all("bucket ") else None
+    given = Profile(host=box.instance, account=account_of_streamer)
+    found, where = find_profile(profile, given=given)
+    if not (found.host and found.account and found.token):
+        raise SettingsError(f"host, account or token is not known: {where}")
+    return HttpLink(found.host, found.account, found.token)

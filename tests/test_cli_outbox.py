@@ -9,9 +9,10 @@ import os
 import pytest
 from click.testing import CliRunner
 
+from flowkit import mem
 from flowkit.cli import cli
-from flowkit.device import Outbox
-from flowkit.testing import Platform
+from flowkit.device import DeviceClient, Outbox, Streamer
+from flowkit.testing import FaultProxy, Platform
 
 
 def run(*arguments, **options):
@@ -126,3 +127,39 @@ def test_what_waits_is_sent(path, monkeypatch):
         assert "nowhere" in told
         (drop,) = platform.api.request("GET", "/drop", params={"path": flow})
         assert drop["elems"] == {"n": 1}
+
+
+def test_what_a_device_has_left_is_sent_as_that_device(tmp_path):
+    """With the credential in its file: its lines are those of the device, not of the account."""
+    file = tmp_path / "d.db"
+    with Platform() as platform, FaultProxy(platform.url) as proxy:
+        made = platform.api.provisioning_token.create({"autoApprove": True})
+        token = f"{platform.account}/{made['provisioningToken']}"
+        with DeviceClient.start("bench-3", token, file, proxy.url, timeout=20) as client:
+            sender = client.create_stream_sender()
+            sender.send_message({"n": 1}, timeout=20)
+            proxy.set("down", stall=True)
+            sender.enqueue_message({"n": 2})
+            client.close(0.5)
+        proxy.heal()
+        assert run("replay", file) == (0, ["1 of 1 entries are settled, 0 wait"], "")
+        path = f"/{platform.account}/streams/default/default"
+        drops = platform.api.request("GET", "/drop", params={"path": path, "order": "asc"})
+        assert [drop["elems"]["n"] for drop in drops] == [1, 2]
+
+
+def test_what_a_streamer_has_left_is_sent_and_its_bucket_made(tmp_path, monkeypatch):
+    """As whom it was logged: the file names the account."""
+    file = tmp_path / "s.db"
+    with Platform() as platform, FaultProxy(platform.url) as proxy:
+        proxy.refuse()
+        where = {"host": proxy.url, "account": platform.account, "access_key": "none"}
+        with Streamer("House", db=file, **where) as streamer:
+            streamer.log("temp", 21.5)
+            streamer.close(0)
+        proxy.heal()
+        monkeypatch.setenv("FLOWKIT_TOKEN", platform.token.token)
+        assert run("replay", file)[:2] == (0, ["1 of 1 entries are settled, 0 wait"])
+        (flow,) = platform.api.flow.find(mem.description == "House")
+        (drop,) = platform.api.request("GET", f"/drop/{flow['id']}")
+        assert drop["elems"]["temp"] == 21.5

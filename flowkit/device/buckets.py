@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import logging
 import re
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from flowkit import limits
 from flowkit.device import bounds
-from flowkit.errors import LimitError, SettingsError, UsageError
+from flowkit.errors import FlowKitError, LimitError, SettingsError, UsageError
 
-__all__ = ["Bucket", "bucket"]
+if TYPE_CHECKING:
+    from flowkit.device.link import HttpLink
 
+__all__ = ["Bucket", "bucket", "make_flow"]
+
+_log = logging.getLogger(__name__)
 _PLAIN = re.compile(r"[a-z0-9_-]+")
 _OTHER = re.compile(r"[^a-z0-9_-]+")
 _SLUG_CHARS_MAX = 40
@@ -60,3 +66,14 @@ def bucket(account: str, name: str, key: str) -> Bucket:
         slug = _OTHER.sub("_", key.lower()).strip("_")[:_SLUG_CHARS_MAX]
         path = f"/{account}/buckets/{slug}.{digest}"
     return Bucket(key, name or key, path)
+
+
+def make_flow(link: HttpLink, path: str, name: str) -> bool:
+    """Make the flow of a bucket; whether it was made."""
+    members = {"path": path, "description": name, "capacity": limits.flow_capacity_max}
+    try:
+        link.ask("POST", ("flow",), json.dumps(members).encode())
+    except FlowKitError as error:
+        _log.warning("the flow %s of a bucket could not be made: %s", path, error)
+        return False
+    return True

@@ -56,7 +56,7 @@ _UPLOAD_REST_S = 0.25
 _live: weakref.WeakSet[Sender] = weakref.WeakSet()
 
 OnEvent = Callable[[str, str], object]
-OnMissing = Callable[[str], object]
+OnMissing = Callable[[str], bool]
 OnRefused = Callable[[], bool]
 
 
@@ -72,7 +72,7 @@ class Sender:
         linger_rows: as many rows do not wait any longer.
         on_event: called with a word and a sentence when something is worth knowing: ``online``,
             ``offline``, ``refused``, ``dead``, ``forked``, ``restored``; on a lane's thread.
-        on_missing: called with the path of a Flow that is not there; it may make it.
+        on_missing: called with the path of a Flow that is not there; True if it has made it.
         on_refused: called when the credential is refused; True if there is a new one to try.
         start: False to begin later, with ``start()``.
 
@@ -356,8 +356,8 @@ class Sender:
             return
         self.outbox.failed([row], text)
         self._rest(said.stream, said)
-        if said.status == 404 and self._on_missing is not None:
-            self._on_missing(str(json.loads(row.entry or b"{}").get("path")))
+        path = str(json.loads(row.entry or b"{}").get("path"))
+        if said.status == 404 and self._on_missing is not None and self._on_missing(path):
             self._desk.calm(said.stream)
             return
         self._tell("refused", f"stream {said.stream} waits: {text}")

@@ -13,7 +13,6 @@ survives the end of the process by whatever cause, but not always a power cut.
 from __future__ import annotations
 
 import atexit
-import json
 import logging
 import os
 import weakref
@@ -22,10 +21,9 @@ from itertools import groupby
 from time import monotonic
 from typing import Any, Self
 
-from flowkit import limits
 from flowkit.client.credentials import Profile
 from flowkit.device import bounds
-from flowkit.device.buckets import Bucket, bucket
+from flowkit.device.buckets import Bucket, bucket, make_flow
 from flowkit.device.flatten import check_key, flatten, plain
 from flowkit.device.inifile import find
 from flowkit.device.instants import Unit, event_ms
@@ -325,18 +323,10 @@ class Streamer:
             self._outbox.keep(name, place.name)
         self._said.add(place)
 
-    def _make_flow(self, link: HttpLink, path: str) -> None:
-        """The flow of a bucket, made at its first event; a refusal is the sender's to tell."""
+    def _make_flow(self, link: HttpLink, path: str) -> bool:
+        """The flow of a bucket, made at its first event."""
         names = (sender.outbox.kept(f"bucket {path}") for sender in self._senders)
-        members = {
-            "path": path,
-            "description": next((name for name in names if name), path),
-            "capacity": limits.flow_capacity_max,
-        }
-        try:
-            link.ask("POST", ("flow",), json.dumps(members).encode())
-        except FlowKitError as error:
-            _log.warning("the flow %s of a bucket could not be made: %s", path, error)
+        return make_flow(link, path, next((name for name in names if name), path))
 
 
 def _left_s(deadline: float | None) -> float | None:

@@ -168,15 +168,26 @@ def test_a_flow_that_is_not_there_holds_up_its_own_stream_only(api, server, box)
 
 
 def test_a_missing_flow_may_be_made_by_the_hook(api, server, box):
-    """The hook hears the path."""
+    """The hook hears the path, and says that it did."""
 
     def make(path):
-        api.flow.create({"path": path})
+        return bool(api.flow.create({"path": path}))
 
     with sending(box, server, on_missing=make) as sender:
         sender.wait(box.put("new", entry(7, "/nora/made")), 10)
     assert numbers(api, "/nora/made") == [7]
     api.flow.delete(api.flow.find(path="/nora/made")[0]["id"])
+
+
+def test_a_missing_flow_that_nobody_makes_is_asked_for_with_growing_pauses(server, box):
+    """A hook that can do nothing is not called again and again."""
+    called = []
+    with sending(box, server, on_missing=called.append) as sender:
+        box.put("none", entry(7, "/nora/never"))
+        assert sender.flush(1.5).count == 1
+        assert "/nora/never" in sender.state.error
+    assert set(called) == {"/nora/never"}
+    assert len(called) <= 6
 
 
 def test_wait_says_what_became_of_a_message(api, server, box):

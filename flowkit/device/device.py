@@ -18,6 +18,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from os import PathLike
 from queue import SimpleQueue
+from time import monotonic
 from typing import Any, Self
 
 from flowkit.client.address import base_url
@@ -32,7 +33,7 @@ from flowkit.device.outbox import Outbox, Pending, Receipt
 from flowkit.device.properties import DesiredProperties, Properties, ReportedProperties
 from flowkit.device.registration import ProvisioningOperation, Registrar, Registration
 from flowkit.device.sender import Sender, SenderState
-from flowkit.errors import SettingsError, UsageError
+from flowkit.errors import DeadlineExceeded, SettingsError, UsageError
 
 __all__ = ["DeviceClient"]
 
@@ -234,9 +235,18 @@ class DeviceClient:
 
         Returns:
             whether it is.
+
+        Raises:
+            FlowKitError: the device was not provisioned, and will not be: what ``start`` raises.
         """
         self._check_open()
-        return not self._sender.flush(timeout).count
+        deadline = None if timeout is None else monotonic() + timeout
+        try:
+            self._keeper.wait(timeout)  # the sender has no credential before
+        except DeadlineExceeded:
+            return False
+        left_s = None if deadline is None else max(0.0, deadline - monotonic())
+        return not self._sender.flush(left_s).count
 
     def _wait(self, receipt: Receipt, timeout: float | None) -> None:
         self._check_open()

@@ -10,7 +10,13 @@ from time import monotonic, time
 from flowkit.device import bounds
 from flowkit.device.pauses import about_s
 from flowkit.device.registration import Registrar, Registration
-from flowkit.errors import DeadlineExceeded, FlowKitError, PlatformError, TransportError
+from flowkit.errors import (
+    DeadlineExceeded,
+    FlowKitError,
+    PlatformError,
+    TransportError,
+    UsageError,
+)
 
 __all__ = ["Keeper"]
 
@@ -57,6 +63,7 @@ class Keeper:
 
         Raises:
             DeadlineExceeded: the time is up.
+            UsageError: it was closed meanwhile.
             FlowKitError: there will be none.
         """
         deadline = None if timeout_s is None else monotonic() + timeout_s
@@ -65,6 +72,8 @@ class Keeper:
                 left_s = 1.0 if deadline is None else min(1.0, deadline - monotonic())
                 if left_s <= 0:
                     raise DeadlineExceeded("nobody has approved the device in time")
+                if self._ended.is_set():
+                    raise UsageError("the device client is closed")
                 self._turn.wait(left_s)
         if self.failure is not None:
             raise self.failure

@@ -163,6 +163,21 @@ def test_without_waiting_messages_are_queued_before_anybody_approves(api, server
     assert [elems["n"] for elems in stored(api, name)] == [1]
 
 
+def test_waiting_for_messages_waits_for_the_approval_first(api, server, tmp_path, name, caplog):
+    """Nothing is asked with the provisioning token; closing ends the wait, too."""
+    token = "nora/" + api.provisioning_token.create({})["provisioningToken"]
+    with device(name, token, tmp_path, server.url, wait=False) as client:
+        client.create_stream_sender().enqueue_message({"n": 1})
+        assert not client.wait_enqueued_messages_sent(0.5)
+        assert client.state.error == ""
+        closing = threading.Timer(0.3, client.close, (0,))
+        closing.start()
+        with pytest.raises(UsageError, match="closed"):
+            client.wait_enqueued_messages_sent()
+        closing.join()
+    assert [each.message for each in caplog.records if "offline" in each.message] == []
+
+
 def test_a_device_that_was_switched_off_for_longer_than_its_token_needs_nobody(
     api, server, tmp_path, name
 ):

@@ -625,11 +625,27 @@ def test_messages_in_chunks_are_bounded_and_given_up(nora, probe, monkeypatch):
     nora.clock.now_ms += int(limits.upload_kept_s * 1_000) + 1
     assert chunk("a", 3, b"1")["status"] == 201
     (left,) = nora.ask("GET", f"/stream/{found['id']}/open").body["messages"]
-    assert (left["message"], left["chunks"]) == ("a", 1)
+    assert (left["message"], left["chunks"]) == ("a", 2)  # with what came before the week
 
 
-def test_a_message_that_the_flow_refuses_leaves_nothing(nora, probe):
-    """Neither as a whole nor in chunks."""
+def test_messages_that_were_given_up_leave_room_for_others(nora, probe, monkeypatch):
+    """As many as there may be were begun and never completed; the next is taken, and whole."""
+    monkeypatch.setattr(limits, "assemblies_max", 2)
+    found = stream(nora)
+    for name in "ab":
+        probe.send(**AIR, messageId=name, chunkId="1", data=b64(b"old"))
+    nora.clock.now_ms += int(limits.upload_kept_s * 1_000) + 1
+    probe.send(**AIR, messageId="c", chunkId="1", data=b64(b"new "))
+    last = probe.send(**AIR, messageId="c", chunkId="2", data=b64(b"one"), complete="message")
+
+    assert last["status"] == 201
+    (said,) = told(nora, found, "_message")
+    assert payload_of(nora, said["payload"]) == b"new one"
+    assert nora.ask("GET", f"/stream/{found['id']}/open").body["messages"] == []
+
+
+def test_a_message_that_the_flow_refuses_is_refused_again(nora, probe):
+    """A whole one leaves nothing; chunks stay, or its repetition would find nothing and go."""
     found = stream(nora, messageIdPattern="{uuid}")
     flow = nora.ask("GET", f"/stream/{found['id']}").body["flowId"]
     nora.ask("PUT", f"/flow/{flow}", {"filter": "EXISTS temp"})
@@ -637,9 +653,53 @@ def test_a_message_that_the_flow_refuses_leaves_nothing(nora, probe):
     assert probe.send(**AIR, elems={"n": 1})["status"] == 400
     assert probe.send(**AIR, data=b64(b"x"))["status"] == 400
     probe.send(**AIR, messageId="m", chunkId="1", data=b64(b"x"))
-    assert probe.send(**AIR, messageId="m", complete="message")["status"] == 400
+    end = probe.entry(**AIR, messageId="m", complete="message")
+    last = probe.entry(**AIR, messageId="m", chunkId="2", data=b64(b"y"), complete="message")
+    for entry in (end, end, last, last):
+        assert item(probe.visitor.ask("POST", "/drop", [entry]).body[0])[0] == 400
     assert probe.send(**AIR, elems={"temp": 1})["status"] == 201
+    nora.ask("PUT", f"/flow/{flow}", {"filter": None})
+    assert probe.send(**AIR, messageId="m", complete="message")["status"] == 201
+    said = told(nora, found, "_message")[-1]
+    assert payload_of(nora, said["payload"]) == b"xy"
     assert nora.ask("GET", f"/stream/{found['id']}/open").body["messages"] == []
+
+
+@pytest.mark.parametrize("pattern", ["{counter}", "{box}-{sequence}"])
+def test_a_name_that_is_made_is_never_that_of_another_message(nora, probe, pattern):
+    """It was given by the device, belongs to chunks, or comes from another line of the box."""
+    found = stream(nora, messageIdPattern=pattern)
+    probe.send(**AIR, messageId="2", elems={"n": 0})
+    entries = []
+    for line in "abc":
+        entry = probe.entry(1, **AIR, elems={"n": 1})
+        entry["origin"]["stream"] = line
+        entries.append(entry)
+    answer = probe.visitor.ask("POST", "/drop", entries)
+
+    assert [each["status"] for each in answer.body] == [201, 201, 201]
+    assert told(nora, found) == [{"n": 0}, {"n": 1}, {"n": 1}, {"n": 1}]
+    assert len({each["id"] for each in told(nora, found, "_message")}) == 4
+    assert nora.ask("GET", f"/stream/{found['id']}/open").body["conflicts"] == 0
+
+
+@pytest.mark.parametrize("how", ["again", "other line", "skip"])
+def test_an_upload_of_what_is_settled_already_is_not_kept(nora, probe, how):
+    """Or the bounds of unfinished uploads would refuse the next ones for a week."""
+    stream(nora)
+    place = f"/upload/{BOX}/{message(1)}"
+    entry = probe.entry(**AIR, messageId="1", upload=claim(b"abc"))
+    probe.visitor.ask("PUT", f"{place}/0", b"abc")
+    if how != "skip":
+        assert probe.visitor.ask("POST", "/drop", [entry]).status == 201
+        probe.visitor.ask("PUT", f"{place}/0", b"abc")
+    if how == "other line":
+        entry["origin"]["stream"] = "other"
+    if how == "skip":
+        entry = {"origin": {**entry["origin"], "skip": "refused"}}
+    assert probe.visitor.ask("POST", "/drop", [entry]).body[0]["status"] == 200
+
+    assert probe.visitor.ask("GET", place).body == {"pieces": [], "bytes": 0}
 
 
 # What goes

@@ -182,6 +182,7 @@ class _Creating:
     def _in_line(self, entry: _Entry, origin: Origin, line: Line) -> Any:
         if not line.judge(origin):
             self._all_stored = False
+            self._drop_upload(origin)
             return {"status": 200, "duplicate": True}
         is_new = line.is_new
         if is_new:
@@ -189,12 +190,17 @@ class _Creating:
         if origin.skip is not None and entry.error is None:
             self._all_stored = False
             answer: Any = {"status": 200, "skipped": line.settle(origin, self._call.now_ms)}
+            self._drop_upload(origin)
         else:
             answer = self._stored(entry)
             line.settle(origin, self._call.now_ms)
         if is_new and self._lines_left is not None:
             self._lines_left -= 1
         return answer
+
+    def _drop_upload(self, origin: Origin) -> None:
+        """What was uploaded for an entry that is settled; nothing else will claim it."""
+        self._writer.pieces.drop_upload(self._who.scope, origin.box, origin.message)
 
     def _refuse_too_many(self) -> None:
         """Refuse a line beyond the bound; what is refused stays with its sender."""

@@ -145,7 +145,18 @@ class _Posting:
         pattern = self._doc.get("messageIdPattern")
         if pattern is None:
             raise BadRequest("message.messageId: is required, the stream makes no names")
-        return _short("messageId", filled(pattern, MESSAGE, self._facts(self._batch)))
+        facts = self._facts(self._batch)
+        self._name = _short("messageId", filled(pattern, MESSAGE, facts))
+        if not self._is_taken():
+            return self._name
+        return f"{self._name[: limits.message_name_chars_max - 37]}-{facts.uuid}"
+
+    def _is_taken(self) -> bool:
+        """Whether a name that was made is another message's: by the mark, this one is new."""
+        messages = self._writer.messages
+        if messages.named(self._feed, self._key("")) is not None:
+            return True
+        return messages.assembly(self._feed, self._batch, self._name) is not None
 
     # What is to be done
 
@@ -165,6 +176,7 @@ class _Posting:
     def _put_message(self, payload: _Payload) -> dict[str, Any]:
         known = self._known("", payload.digest)
         if known is not None:
+            self._drop_upload()
             return known
         arrival = self._arrival(payload)
         ingest.admit(self._writer, self._owner, arrival)
@@ -267,6 +279,12 @@ class _Posting:
         self._writer.messages.keep_feed(self._feed)
         return {**_DUPLICATE, "conflict": True}
 
+    def _drop_upload(self) -> None:
+        """What came for a message that is there already counts no longer as unfinished."""
+        origin = self._sent.origin
+        if self._message.claim is not None:
+            self._writer.pieces.drop_upload(self._scope, origin.box, origin.message)
+
     # Bytes
 
     def _keep_bytes(self, payload: _Payload, drop: dict[str, Any]) -> None:
@@ -294,9 +312,9 @@ class _Posting:
         messages, pieces = self._writer.messages, self._writer.pieces
         assembly = messages.assembly(self._feed, self._batch, self._name)
         if known is None:
+            # first: what is given up must not stand in the way of what comes
+            messages.sweep(self._feed, self._now_ms - int(limits.upload_kept_s * 1_000), assembly)
             self._refuse_too_much(assembly, payload.size)
-            messages.sweep(self._feed, self._now_ms - int(limits.upload_kept_s * 1_000))
-            assembly = messages.assembly(self._feed, self._batch, self._name)
             body = pieces.begin() if assembly is None else assembly.body
             if payload.body is not None:
                 pieces.copy(payload.body, body)
@@ -345,12 +363,9 @@ class _Posting:
             return {"status": 200, "completed": False}
         digest = bytes.fromhex(self._writer.pieces.digest(assembly.body))
         payload = self._of_body(assembly.body, digest)
+        # If the flow refuses it the chunks stay: sent again, it is refused again and not "nothing".
+        answer = self._put_message(payload)
         self._writer.messages.close_assembly(self._feed, assembly)
-        try:
-            answer = self._put_message(payload)
-        except BadRequest:  # the flow refuses it, for good
-            self._writer.pieces.discard(assembly.body)
-            raise
         if "duplicate" in answer:
             self._writer.pieces.discard(assembly.body)
         return answer

@@ -154,6 +154,9 @@ class PieceWriter(PieceReader, Protocol):
     def close_upload(self, scope: str, box: str, message: str) -> None:
         """An upload is finished: its body belongs to something else from now on."""
 
+    def drop_upload(self, scope: str, box: str, message: str) -> None:
+        """Remove an upload, if there is one, that no entry will claim any more."""
+
     def sweep(self, before_ms: int) -> int:
         """Remove some uploads that nobody has touched since *before_ms*; how many."""
 
@@ -203,8 +206,8 @@ class MessageWriter(MessageReader, Protocol):
     def close_assembly(self, feed: Feed, assembly: Assembly) -> None:
         """A message is complete: its body belongs to something else from now on."""
 
-    def sweep(self, feed: Feed, before_ms: int) -> int:
-        """Give up the messages of a feed that nothing was added to since then; how many."""
+    def sweep(self, feed: Feed, before_ms: int, kept: Assembly | None) -> int:
+        """Give up all but *kept* to which nothing was added since then; how many."""
 
 
 class Reader(Protocol):

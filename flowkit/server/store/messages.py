@@ -154,9 +154,10 @@ class Messages:
             (feed.stream, feed.device, assembly.batch, assembly.message),
         )
 
-    def sweep(self, feed: Feed, before_ms: int) -> int:
-        """Give up the messages of a feed that nothing was added to since then; how many."""
-        old = [each for each in self.assemblies(feed.stream, feed.device) if each.at_ms < before_ms]
+    def sweep(self, feed: Feed, before_ms: int, kept: Assembly | None) -> int:
+        """Give up all but *kept* to which nothing was added since then; how many."""
+        there = self.assemblies(feed.stream, feed.device)
+        old = [each for each in there if each.at_ms < before_ms and each != kept]
         for each in old:
             self.close_assembly(feed, each)
             self._pieces.discard(each.body)

@@ -165,7 +165,7 @@ class Pieces:
         """Remove some uploads that nobody has touched since *before_ms*; how many."""
         rows: list[Any] = self._execute(_OLD, (before_ms, _SWEPT_AT_ONCE)).fetchall()
         for row in rows:
-            self._remove_upload(*row)
+            self.drop_upload(*row)
         return len(rows)
 
     def forget(self, scope: str) -> None:
@@ -174,12 +174,13 @@ class Pieces:
             "SELECT scope, box, message FROM upload WHERE scope = ?", (scope,)
         ).fetchall()
         for row in rows:
-            self._remove_upload(*row)
+            self.drop_upload(*row)
 
-    def _remove_upload(self, scope: str, box: str, message: str) -> None:
+    def drop_upload(self, scope: str, box: str, message: str) -> None:
+        """Remove an upload, if there is one, that no entry will claim any more."""
         body = self.upload(scope, box, message)
-        self.close_upload(scope, box, message)
         if body is not None:
+            self.close_upload(scope, box, message)
             self.discard(body)
 
     # Payloads

@@ -628,6 +628,44 @@ def test_messages_in_chunks_are_bounded_and_given_up(nora, probe, monkeypatch):
     assert (left["message"], left["chunks"]) == ("a", 2)  # with what came before the week
 
 
+def test_chunks_that_were_uploaded_are_moved(nora, probe):
+    """In the order in which they came, one piece each, and nothing is left of the uploads."""
+    found = stream(nora)
+    chunks = [b"a" * 20_000, b"b" * 20_000, b"c" * 3]
+    for number, data in enumerate(chunks, 1):
+        probe.visitor.ask("PUT", f"/upload/{BOX}/{message(number)}/0", data)
+        answer = probe.send(**AIR, messageId="m", chunkId=str(number), upload=claim(data))
+        assert answer == {"status": 201, "messageId": "m", "chunks": number}
+    (left,) = nora.ask("GET", f"/stream/{found['id']}/open").body["messages"]
+    assert left["bytes"] == 40_003
+    probe.send(**AIR, messageId="m", complete="message")
+
+    (said,) = told(nora, found, "_message")
+    assert payload_of(nora, said["payload"], part=7_000) == b"".join(chunks)
+    scope = probe.id
+    left = nora.app.store.read(lambda reader: reader.pieces.unfinished(scope))
+    assert (left.count, left.bytes) == (0, 0)
+
+
+def test_small_payloads_share_pieces(nora, probe):
+    """A batch of thousands of readings is a few pieces, read and removed in a moment."""
+    found = stream(nora, batching=True, concatenation="newline", messageIdPattern="{uuid}")
+    lines = [b"%d" % n * 150 for n in range(300)]
+    for line in lines:
+        probe.send(**AIR, batchId="b", data=b64(line))
+    probe.send(**AIR, complete="batch")
+    (done,) = nora.ask("GET", f"/drop?path={found['path']}/batches").body
+    payload_id = done["elems"]["payload"]
+
+    def sizes(reader):
+        return reader.pieces.sizes(reader.pieces.payload(payload_id).body)
+
+    assert payload_of(nora, payload_id, part=10_000) == b"\n".join(lines)
+    shared = nora.app.store.read(sizes)
+    assert len(shared) < 10
+    assert max(shared) <= 16_384
+
+
 def test_messages_that_were_given_up_leave_room_for_others(nora, probe, monkeypatch):
     """As many as there may be were begun and never completed; the next is taken, and whole."""
     monkeypatch.setattr(limits, "assemblies_max", 2)

@@ -309,17 +309,13 @@ class _Posting:
         payload = self._payload()
         chunk = str(self._message.name("chunkId"))
         known = self._known(chunk, payload.digest)
-        messages, pieces = self._writer.messages, self._writer.pieces
+        messages = self._writer.messages
         assembly = messages.assembly(self._feed, self._batch, self._name)
         if known is None:
             # first: what is given up must not stand in the way of what comes
             messages.sweep(self._feed, self._now_ms - int(limits.upload_kept_s * 1_000), assembly)
             self._refuse_too_much(assembly, payload.size)
-            body = pieces.begin() if assembly is None else assembly.body
-            if payload.body is not None:
-                pieces.copy(payload.body, body)
-            else:
-                pieces.append(body, payload.data or b"")
+            body = self._appended(None if assembly is None else assembly.body, payload)
             count = 1 if assembly is None else assembly.chunks + 1
             device = self._feed.device
             assembly = Assembly(device, self._batch, self._name, body, count, self._now_ms)
@@ -327,14 +323,25 @@ class _Posting:
             self._feed.number += 1
             messages.keep_name(self._feed, self._key(chunk), payload.digest)
             messages.keep_feed(self._feed)
-        if payload.body is not None:
-            origin = self._sent.origin
-            pieces.close_upload(self._scope, origin.box, origin.message)
-            pieces.discard(payload.body)
+        else:
+            self._drop_upload()
         if self._message.complete == "message":
             return self._end_message()
         chunks = 0 if assembly is None else assembly.chunks
         return known or {"status": _STORED, "messageId": self._name, "chunks": chunks}
+
+    def _appended(self, body: int | None, chunk: _Payload) -> int:
+        """The body of a message in chunks with one more; an upload is moved and not copied."""
+        pieces, origin = self._writer.pieces, self._sent.origin
+        if chunk.body is None:
+            body = pieces.begin() if body is None else body
+            pieces.append(body, chunk.data or b"")
+            return body
+        pieces.close_upload(self._scope, origin.box, origin.message)
+        if body is None:
+            return chunk.body
+        pieces.move(chunk.body, body)
+        return body
 
     def _refuse_too_much(self, assembly: Assembly | None, size: int) -> None:
         """Refuse for good what would fill the store; waiting would not make it less."""
@@ -404,11 +411,12 @@ class _Posting:
         if pieces.size(feed.body) + payload.size + 1 > limits.upload_bytes_max:
             feed.is_cut = True
             return
-        pieces.append(feed.body, between if how == "newline" else b"")
+        before = between if how == "newline" else b""
         if payload.body is not None:
+            pieces.append(feed.body, before)
             pieces.copy(payload.body, feed.body)
         else:
-            pieces.append(feed.body, payload.data or b"")
+            pieces.append(feed.body, before + (payload.data or b""))
 
     def _end_batch(self) -> dict[str, Any]:
         """The open batch is complete, if it is the one that is meant."""

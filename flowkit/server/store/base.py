@@ -145,6 +145,9 @@ class PieceWriter(PieceReader, Protocol):
     def copy(self, body: int, target: int) -> None:
         """Put what a body has behind what another one has."""
 
+    def move(self, body: int, target: int) -> None:
+        """Put what a body has behind what another one has; nothing is left of the first."""
+
     def discard(self, body: int) -> None:
         """Remove a body that belongs to nothing any more."""
 

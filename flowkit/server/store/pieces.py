@@ -22,6 +22,9 @@ __all__ = ["Pieces"]
 _SWEPT_AT_ONCE = 4
 """Old uploads that one write gives back: so many that they never grow in number."""
 
+_SHARED_BYTES_MAX = 16_384
+"""Largest piece that small parts share: as much is written again with each of them."""
+
 _OLD = "SELECT scope, box, message FROM upload WHERE at < ? ORDER BY at LIMIT ?"
 _PAYLOAD = (
     "SELECT id, flow_id, body, bytes, content_type FROM payload JOIN body ON key = body"
@@ -93,10 +96,31 @@ class Pieces:
         return self._last_key()
 
     def append(self, body: int, data: bytes) -> None:
-        """Put *data* behind what a body has."""
-        if data:
-            last = self._value("SELECT max(n) FROM piece WHERE body = ?", body)
-            self.set_piece(body, 0 if last is None else last + 1, data)
+        """Put *data* behind what a body has; small parts share a piece.
+
+        A body of many small ones, such as a day of readings, is then read and removed in no time.
+        """
+        if not data:
+            return
+        rows: list[Any] = self._execute(
+            "SELECT n, length(data) FROM piece WHERE body = ? ORDER BY n DESC LIMIT 1", (body,)
+        ).fetchall()
+        last, held = rows[0] if rows else (-1, _SHARED_BYTES_MAX)
+        if held + len(data) <= _SHARED_BYTES_MAX:
+            self.set_piece(body, last, self._piece(body, last) + data)
+        else:
+            self.set_piece(body, last + 1, data)
+
+    def move(self, body: int, target: int) -> None:
+        """Put what a body has behind what another one has; nothing is left of the first."""
+        last = self._value("SELECT max(n) FROM piece WHERE body = ?", target)
+        size = self.size(body)
+        self._execute(
+            "UPDATE piece SET body = ?1, n = n + ?2 WHERE body = ?3",
+            (target, 0 if last is None else last + 1, body),
+        )
+        self._execute("UPDATE body SET bytes = bytes + ? WHERE key = ?", (size, target))
+        self.discard(body)
 
     def copy(self, body: int, target: int) -> None:
         """Put what a body has behind what another one has."""

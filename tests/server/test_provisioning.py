@@ -217,6 +217,29 @@ def test_a_device_that_is_there_is_not_taken_over_without_a_person(nora):
     assert completed(asker, again, OTHER)["id"] == first["id"]
 
 
+@pytest.mark.parametrize("how", ["by itself", "by a person"])
+def test_an_approval_does_not_hold_for_a_device_that_came_after_it(nora, how):
+    """The id was free when it was agreed; who has it by now keeps it until somebody agrees."""
+    asker = maker(nora, autoApprove=how == "by itself")
+    operation = begun(asker, "pump-1")
+    if how == "by a person":
+        decide(nora, operation)
+    made = nora.ask("POST", "/device", {"path": "/nora/pump", "deviceId": "Pump-1"}).body
+    string = nora.ask("GET", f"/token/{made['tokenId']}").body["tokenString"]
+
+    told = completed(asker, operation)
+    assert (told["status"], set(told)) == ("pending", {"status", "expiresAt"})
+    assert as_token(nora, string).ask("GET", f"/device/{made['id']}").status == 200
+    (waits,) = nora.ask("GET", "/provisioning").body
+    assert (waits["status"], waits["replaces"]) == ("pending", made["id"])
+    assert begun(asker, "pump-1")["id"] == operation["id"]
+
+    assert decide(nora, operation).status == 200
+    assert completed(asker, operation)["id"] == made["id"]
+    assert completed(asker, operation)["id"] == made["id"]
+    assert as_token(nora, string).ask("GET", f"/device/{made['id']}").status == 403
+
+
 def test_too_many_devices_wait(nora, monkeypatch):
     """Of one token and of the account: 429, and those that wait already are answered."""
     monkeypatch.setattr(limits, "provisioning_pending_per_token_max", 2)

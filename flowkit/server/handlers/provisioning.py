@@ -133,6 +133,9 @@ def complete(call: Call) -> Work:
         if operation is None or not _is_of(operation, who, nonce):
             raise NotFound(NOT_LOCATED)
         status = _status(operation, call.now_ms)
+        if status == "approved" and not _is_agreed(writer, operation):
+            operation = _ask_again(writer, who, operation)
+            status = "pending"
         if status != "approved":
             told = {"status": status, "expiresAt": operation.doc["expiresAt"]}
             return Result(told)
@@ -276,6 +279,31 @@ def _make(writer: Writer, who: Credential, members: Mapping[str, Any]) -> Stored
 def _is_its_own(taken: StoredObject | None, token: StoredObject) -> bool:
     """Whether nobody need be asked: the id is free, or its device came with the same token."""
     return taken is None or taken.state.get("provisioningTokenId") == token.id
+
+
+def _is_agreed(writer: Writer, operation: StoredObject) -> bool:
+    """Whether the approval holds for the device that has the deviceId by now, if one has it."""
+    doc = operation.doc
+    taken = _taken(writer, operation.account, doc["deviceId"])
+    if taken is None or taken.id in (doc.get("replaces"), doc.get("registeredAs")):
+        return True
+    token = writer.object("provisioning_token", doc["provisioningTokenId"])
+    if token is None or not token.doc.get("autoApprove"):
+        return False
+    return _is_its_own(taken, token)
+
+
+def _ask_again(writer: Writer, who: Credential, operation: StoredObject) -> StoredObject:
+    """An approval that nobody gave for the device that came in between: it waits for one."""
+    taken = _taken(writer, operation.account, operation.doc["deviceId"])
+    changes = {
+        "status": "pending",
+        "replaces": None if taken is None else taken.id,
+        "expiresAt": who.at_ms + limits.provisioning_expiry_ms,
+    }
+    made = writer.update_object(operation, changes, editor=None)
+    announce(writer, who, "UPDATE", "provisioning", made.doc)
+    return made
 
 
 def _code(writer: Writer, account: str) -> str:

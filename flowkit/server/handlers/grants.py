@@ -17,7 +17,7 @@ from typing import Any
 from flowkit import limits
 from flowkit.errors import BadRequest, Forbidden
 from flowkit.protocol.resources import normal_path
-from flowkit.server.auth import Credential, covers, expiry_of, is_live
+from flowkit.server.auth import Credential, covers, expiry_of
 from flowkit.server.checking import PATH_RULE, Checked
 from flowkit.server.store.base import StoredObject, Writer
 
@@ -127,8 +127,9 @@ def sweep(writer: Writer, kind: str, who: Credential) -> None:
 
     Those of Devices stay: each Device has two at most, and needs them to get another.
     """
-    for found in writer.objects(kind, account=who.account.name):
-        if not is_live(found.doc, who.at_ms) and "deviceId" not in found.state:
+    for each in writer.fleet.outlived(kind, who.account.name, who.at_ms):
+        found = writer.object(kind, each)
+        if found is not None:
             writer.delete_object(found)
 
 

@@ -51,19 +51,12 @@ def end_registration(writer: Writer, who: Credential, device: StoredObject) -> N
     """Take everything from a Device that it could use, or become itself again with."""
     for token in tokens_of(writer, device):
         delete_token(writer, who, token)
-    for each in writer.objects("provisioning", account=device.account):
-        if _leads_to(each, device):
-            announce(writer, who, "DELETE", "provisioning", each.doc)
-            writer.delete_object(each)
-
-
-def _leads_to(operation: StoredObject, device: StoredObject) -> bool:
-    """Whether an operation made this Device, or was approved to become it."""
-    doc = operation.doc
-    if doc.get("registeredAs") == device.id:
-        return True
-    named = str(device.doc.get("deviceId", "")).lower()
-    return bool(named) and doc["status"] == "approved" and doc["deviceId"].lower() == named
+    named = str(device.doc.get("deviceId", ""))
+    for each in writer.fleet.leading_to(device.account, device.id, named):
+        found = writer.object("provisioning", each)
+        if found is not None:
+            announce(writer, who, "DELETE", "provisioning", found.doc)
+            writer.delete_object(found)
 
 
 def operations_of(reader: Reader, token: StoredObject) -> list[StoredObject]:

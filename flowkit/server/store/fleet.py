@@ -45,8 +45,20 @@ _ENDED = (
     " AND json_extract(doc, '$.expiresAt') <= ? LIMIT ?"
 )
 _HELD = "SELECT count(*) FROM object WHERE kind = 'provisioning' AND account = ?"
-OPERATION_QUERIES = (_BY_NONCE, _BY_CODE, _WAITING, _ENDED)
-"""The queries of one begin, each of which an index must answer."""
+_LEADING_TO = (
+    f"SELECT id {_OPERATIONS.format('operation_by_end').replace('?', '?1')}"
+    " AND json_extract(doc, '$.status') = 'approved'"
+    " AND (json_extract(doc, '$.registeredAs') = ?2"
+    " OR lower(json_extract(doc, '$.deviceId')) = lower(?3)) ORDER BY id"
+)
+OPERATION_QUERIES = (_BY_NONCE, _BY_CODE, _WAITING, _ENDED, _LEADING_TO)
+"""The queries of one begin and of one removal, each of which an index must answer."""
+
+_OUTLIVED = (
+    "SELECT id FROM object WHERE kind = ? AND account = ? AND json_extract(doc, '$.duration') > 0"
+    " AND creation_date + json_extract(doc, '$.duration') <= ?"
+    " AND json_extract(state, '$.deviceId') IS NULL ORDER BY id"
+)
 
 _FIGURES = (
     "SELECT count(*) FILTER (WHERE kind = 'device'),"
@@ -93,6 +105,18 @@ class Fleet:
         found: list[Any] = self._connection.execute(
             _ENDED, (account, status, before_ms, limit)
         ).fetchall()
+        return [each for (each,) in found]
+
+    def leading_to(self, account: str, device: str, device_id: str) -> list[str]:
+        """The approved operations that made that device, or may become that deviceId."""
+        found: list[Any] = self._connection.execute(
+            _LEADING_TO, (account, device, device_id)
+        ).fetchall()
+        return [each for (each,) in found]
+
+    def outlived(self, kind: str, account: str, now_ms: int) -> list[str]:
+        """The Tokens, Shares or provisioning tokens that have expired, but for those of devices."""
+        found: list[Any] = self._connection.execute(_OUTLIVED, (kind, account, now_ms)).fetchall()
         return [each for (each,) in found]
 
     def operations(self, account: str) -> int:

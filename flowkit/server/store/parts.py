@@ -32,6 +32,14 @@ class FleetReader(Protocol):
     def ended(self, account: str, status: str, before_ms: int, limit: int) -> list[str]:
         """Some operations of that stored status whose ``expiresAt`` is not after *before_ms*."""
 
+    def leading_to(self, account: str, device: str, device_id: str) -> list[str]:
+        """The approved operations that made the device with the id *device*, or may become the
+        deviceId *device_id*, whatever the case of its letters.
+        """
+
+    def outlived(self, kind: str, account: str, now_ms: int) -> list[str]:
+        """The Tokens, Shares or provisioning tokens that have expired, but for those of devices."""
+
     def operations(self, account: str) -> int:
         """How many operations of the account are kept."""
 

@@ -262,7 +262,7 @@ class Sender:
         box, taken = self.outbox.take(alike, limit=entries, bytes_max=size)
         if not taken:
             return
-        rows = {name: _until_large(found) for name, found in taken.items()}
+        rows = _fitting(taken, size)
         first = next(iter(rows))  # it has waited longest
         is_upload = is_large(rows[first][0]) and self._uploads.acquire(blocking=False)
         try:
@@ -465,11 +465,22 @@ class Sender:
         return True
 
 
-def _until_large(rows: list[Row]) -> list[Row]:
-    """Up to a row whose payload goes ahead; that one goes alone."""
-    for at, row in enumerate(rows):
-        if is_large(row):
-            return rows[: at or 1]
+def _fitting(taken: dict[str, list[Row]], bytes_left: int) -> dict[str, list[Row]]:
+    """Of each stream the rows before one that goes alone, as far as their payloads fit; the first
+    row is always there.
+    """
+    rows: dict[str, list[Row]] = {}
+    for name, found in taken.items():
+        count = 0
+        for row in found:
+            bytes_left -= row.payload_bytes + len(row.entry or b"")
+            if (rows or count) and (bytes_left < 0 or is_large(row)):
+                break
+            count += 1
+            if is_large(row):
+                break
+        if count:
+            rows[name] = found[:count]
     return rows
 
 

@@ -341,6 +341,29 @@ def test_a_large_message_on_its_way_holds_up_no_other_stream(api, server, fleet,
     assert elems["_message"]["bytes"] == 4_000_000
 
 
+def test_many_payloads_of_some_size_go_in_requests_that_the_server_takes(
+    api, server, fleet, tmp_path, name
+):
+    """Eighteen megabytes that waited together: more than one body may have."""
+    told = []
+    with (
+        FaultProxy(server.url) as proxy,
+        device(
+            name, fleet, tmp_path, proxy.url, on_event=lambda word, text: told.append((word, text))
+        ) as client,
+    ):
+        proxy.refuse()
+        proxy.reset()
+        sender = client.create_stream_sender()
+        for number in range(300):
+            sender.enqueue_message(bytes(60_000), message_id=f"{name}-{number}")
+        proxy.heal()
+        client._sender.wake()
+        assert client.wait_enqueued_messages_sent(40)
+    assert len(stored(api, name)) == 300
+    assert not [text for word, text in told if "413" in text or word == "dead"]
+
+
 @pytest.mark.parametrize(
     ("payload", "ids", "said"),
     [

@@ -320,7 +320,7 @@ class DeviceClient:
 
     @property
     def any_pending_reported_properties_updates(self) -> bool:
-        """Whether the platform does not have the newest reported document yet."""
+        """Whether the newest reported document is still to be sent."""
         self._check_open()
         return self._properties.is_pending
 

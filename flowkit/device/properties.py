@@ -19,10 +19,12 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from flowkit.device.entries import Receipt
+from flowkit.errors import FlowKitError
 from flowkit.protocol.properties import check_patch, check_properties, merge_patch
 
 if TYPE_CHECKING:
-    from flowkit.device.outbox import Outbox, Receipt
+    from flowkit.device.outbox import Outbox
 
 __all__ = ["REPORTED", "DesiredProperties", "Properties", "ReportedProperties"]
 
@@ -97,7 +99,7 @@ class Properties:
     def _converge(self, there: Mapping[str, Any]) -> None:
         """Whatever has happened in between, the platform ends with the last write."""
         with self._lock:
-            if self.is_pending:
+            if self._is_waiting:
                 return
             present = self._outbox.kept("reported")
             if present is None:
@@ -156,21 +158,38 @@ class Properties:
     def _queue(self, values: dict[str, Any]) -> Receipt:
         # The document first: if the process dies before the entry is there, it is queued at the
         # next start. In the other order the entry would be there and the document an old one.
+        before = self._outbox.kept("reported")
         self._outbox.keep("reported", {"values": values, "is_queued": False})
-        receipt = self._outbox.replace(REPORTED, {"reported": {"values": values}})
-        self._outbox.keep("reported", {"values": values, "is_queued": True})
+        try:
+            receipt = self._outbox.replace(REPORTED, {"reported": {"values": values}})
+        except FlowKitError:
+            self._outbox.keep("reported", before)  # what is refused leaves what was
+            raise
+        noted = {"values": values, "is_queued": True, "receipt": list(receipt)}
+        self._outbox.keep("reported", noted)
         return receipt
 
     @property
     def reported(self) -> ReportedProperties:
         """The reported document."""
-        present = self._outbox.kept("reported")
-        values = present["values"] if present else None
-        return ReportedProperties(values, not self.is_pending)
+        present = self._outbox.kept("reported") or {}
+        message = (present.get("receipt") or [None] * 4)[2]
+        is_refused = any(letter.message == message for letter in self._outbox.dead())
+        return ReportedProperties(present.get("values"), not (self.is_pending or is_refused))
 
     @property
     def is_pending(self) -> bool:
-        """Whether the platform does not have the newest reported document yet."""
+        """Whether the newest reported document is still to be sent."""
+        if self._is_waiting:
+            return True
+        present = self._outbox.kept("reported") or {"is_queued": True}
+        receipt = present.get("receipt")
+        row = self._outbox.find(Receipt(*receipt)) if receipt else None
+        is_dropped = row is not None and row.skip not in (None, "refused", "acknowledged")
+        return is_dropped or not present["is_queued"]
+
+    @property
+    def _is_waiting(self) -> bool:
         return self._outbox.pending_of(REPORTED).count > 0
 
     def resume(self) -> None:

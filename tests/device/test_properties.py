@@ -1,0 +1,121 @@
+"""The two documents of a device in its file: versions and generations, crashes, refusals."""
+
+from __future__ import annotations
+
+from itertools import count
+
+import pytest
+
+from flowkit.device.outbox import Outbox
+from flowkit.device.properties import REPORTED, DesiredProperties, Properties
+from flowkit.errors import OutboxFull
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A file that is not there yet."""
+    return str(tmp_path / "box.db")
+
+
+def heard(version, values, generation="g1"):
+    """What the platform answers."""
+    desired = {"version": version, "values": values}
+    return {"desired": desired, "reported": {"values": {}, "version": 0}, "generation": generation}
+
+
+def queued(box):
+    """The documents that wait to be sent."""
+    return [row.entry for row in box.peek(REPORTED) if row.skip is None]
+
+
+def test_a_lower_version_of_another_generation_is_news(path):
+    """D7: the platform was restored, or the device made anew; in one generation it is only old."""
+    told = []
+    with Outbox(path) as box:
+        properties = Properties(box, told.append)
+        properties.hear_all(heard(7, {"rate": 7}))
+        properties.hear_all(heard(6, {"rate": 6}))
+        properties.hear_all(heard(7, {"rate": "other"}))
+        assert properties.desired == DesiredProperties(7, {"rate": 7}, "g1")
+        properties.hear_all(heard(2, {"rate": 2}, "g2"))
+    with Outbox(path) as box:
+        assert Properties(box, told.append).desired == DesiredProperties(2, {"rate": 2}, "g2")
+    assert [each.version for each in told] == [7, 2]
+
+
+class _Died(BaseException):
+    """The process is gone."""
+
+
+class _Mortal:
+    """An outbox that dies before the write of a number."""
+
+    def __init__(self, box, number):
+        self._box = box
+        self._left = number
+
+    def __getattr__(self, name):
+        found = getattr(self._box, name)
+        if name not in ("keep", "replace", "put"):
+            return found
+
+        def write(*arguments, **more):
+            if not self._left:
+                raise _Died
+            self._left -= 1
+            return found(*arguments, **more)
+
+        return write
+
+
+def test_a_process_that_dies_in_an_update_reports_the_old_or_the_new_document(tmp_path):
+    """Whichever write was the last; after the next start the file and the queue agree."""
+    for number in count():
+        path = str(tmp_path / f"{number}.db")
+        with Outbox(path) as box:
+            Properties(box, print).report({"n": 1})
+            try:
+                Properties(_Mortal(box, number), print).report({"n": 2})
+                is_done = True
+            except _Died:
+                is_done = False
+        with Outbox(path) as box:
+            properties = Properties(box, print)
+            properties.resume()
+            (entry,) = queued(box)
+            values = properties.reported.values
+            assert entry == b'{"reported":{"values":{"n":%d}}}' % values["n"]
+            assert values["n"] == 2 or not is_done
+            assert properties.is_pending
+        if is_done:
+            assert number == 3
+            return
+
+
+def test_an_update_that_is_refused_leaves_what_was(path):
+    """There is no room: an error, and neither the document nor its confirmation changes."""
+    with Outbox(path, rows_max=1) as box:
+        properties = Properties(box, print)
+        properties.report({"n": 1})
+        box.ack(box.peek(REPORTED))
+        box.put("air", {"n": 0})
+        with pytest.raises(OutboxFull):
+            properties.report({"n": 2})
+        assert properties.reported.values == {"n": 1}
+        assert not properties.is_pending
+
+
+def test_what_was_dropped_or_refused_is_not_confirmed(path):
+    """A dropped document is still to be sent; a refused one waits for nothing."""
+    with Outbox(path, rows_max=1, when_full="drop oldest") as box:
+        properties = Properties(box, print)
+        properties.report({"n": 1})
+        box.put("air", {"n": 0})
+        assert queued(box) == []
+        assert properties.is_pending
+        assert not properties.reported.is_confirmed
+        properties.hear_all(heard(0, {}))
+        assert queued(box) == [b'{"reported":{"values":{"n":1}}}']
+        box.bury(box.peek(REPORTED)[-1], "400 no")
+        assert not properties.is_pending
+        assert not properties.reported.is_confirmed

@@ -378,6 +378,10 @@ registration_grace_ms = 3_600_000
 """Time that the registration token of a device works on after it was refreshed, since the answer
 with the new one may have been lost."""
 
+reported_bytes_per_request_max = 4 * 1024 * 1024
+"""Bytes of reported documents that the entries of one line write in one request: each writes its
+document whole, and there is one writer. The rest of the line comes with the next request."""
+
 device_seen_ms = 24 * 3_600_000
 """A device counts as seen, in the metrics, if it spoke of itself within this time."""
 

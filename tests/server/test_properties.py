@@ -294,3 +294,55 @@ def test_an_inbound_message_is_a_drop_in_commands(nora, device, itself):
     (found,) = itself.ask("GET", f"/drop?path={PATH}/commands").body
 
     assert found["elems"] == {"do": "restart"}
+
+
+# Large devices
+
+
+def reports(itself, first, last, **members):
+    """Entries of one line, each with a change of its own."""
+    return [entry(at, {"patch": {"n": at, **members}}) for at in range(first, last + 1)]
+
+
+def test_a_request_reads_its_device_once_however_many_entries_it_has(tmp_path):
+    """What all of them would read together must not be what refuses the last of them for good."""
+    with visiting(tmp_path / "data", answer_bytes_max=100_000) as (nora, _bob):
+        made = nora.ask("POST", "/device", {"path": PATH}).body
+        itself = token_of(nora, made)
+        itself.ask("PUT", f"/device/{made['id']}", {"deviceSummary": {"log": "x" * 50_000}})
+        answer = itself.ask("POST", "/drop", reports(itself, 1, 10))
+
+        assert answer.status == 201, answer.body
+        assert told(nora)["reported"]["values"] == {"n": 10}
+        assert told(nora)["reported"]["version"] == 10
+
+
+def test_many_changes_of_a_large_document_take_several_requests(nora, device, itself, monkeypatch):
+    """Each writes the document whole; the rest of the line is expected next, nothing is refused."""
+    monkeypatch.setattr(limits, "reported_bytes_per_request_max", 3_000)
+    entries = reports(itself, 1, 7, text="x" * 990)
+    marks = []
+    while entries:
+        answer = itself.ask("POST", "/drop", entries)
+        (mark,) = answer.head["marks"]
+        for refused in answer.body[3:]:
+            assert refused["status"] == 409
+            assert refused["errors"][0].startswith("expected ")
+        entries = reports(itself, mark["sequence"] + 1, 7, text="x" * 990)
+        marks.append(mark["sequence"])
+
+    assert marks == [3, 6, 7]
+    assert told(nora)["reported"]["version"] == 7
+
+
+def test_what_another_account_keeps_does_not_make_a_find_too_large(tmp_path):
+    """Devices are read of the accounts in which the caller has rights."""
+    with visiting(tmp_path / "data", answer_bytes_max=100_000) as (nora, bob):
+        for n in range(4):
+            made = nora.ask("POST", "/device", {"path": f"/nora/d{n}"}).body
+            large = {"deviceSummary": {"log": "x" * 40_000}}
+            assert nora.ask("PUT", f"/device/{made['id']}", large).status == 200
+        own = bob.ask("POST", "/device", {"path": "/bob/d"}).body
+
+        assert [each["id"] for each in bob.ask("GET", "/device").body] == [own["id"]]
+        assert nora.ask("GET", "/device").status == 400

@@ -9,8 +9,10 @@ Source: ``docs/reference/devices.rst``; ``positions`` 9 (entries).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+import orjson
 
 from flowkit import limits
 from flowkit.errors import BadRequest, Conflict, Forbidden, NotFound
@@ -58,6 +60,19 @@ class _Change:
         if faults:
             raise BadRequest(*faults)
         return merged
+
+
+@dataclass(slots=True)
+class _Held:
+    """What the entries of one request share.
+
+    Attributes:
+        device: as the entries so far have left it.
+        spent: the bytes of the documents that were written, by line.
+    """
+
+    device: StoredObject
+    spent: dict[tuple[str, str], int] = field(default_factory=dict)
 
 
 def read(call: Call) -> Work:
@@ -128,15 +143,30 @@ def apply_reported(writer: Writer, who: Credential, entry: Mapping[str, Any]) ->
         BadRequest: it breaks a rule, and always will.
         Forbidden: it comes from who is no Device.
     """
-    change = _read_change(entry.get("reported"))
-    device = writer.object("device", who.device_id) if who.device_id else None
+    return _heard(writer, _reported(writer, who, entry, _itself(writer, who)))
+
+
+def _itself(reader: Reader, who: Credential) -> StoredObject:
+    """The Device whose Token came."""
+    device = reader.object("device", who.device_id) if who.device_id else None
     if device is None:
         raise Forbidden(f"reported: {_ITS_OWN_ALONE}")
+    return device
+
+
+def _reported(
+    writer: Writer, who: Credential, entry: Mapping[str, Any], device: StoredObject
+) -> StoredObject:
+    """The Device after what it has said of itself."""
+    change = _read_change(entry.get("reported"))
     _demand_version(change, device, "reported")
     values = change.of(document_of(device, "reported")["values"])
-    made = tell(writer, who, device, "reported", values, **seen(device, who.at_ms))
-    version = document_of(made, "reported")["version"]
-    return {"version": version, "generation": generation_of(writer, made)}
+    return tell(writer, who, device, "reported", values, **seen(device, who.at_ms))
+
+
+def _heard(reader: Reader, device: StoredObject) -> dict[str, Any]:
+    version = document_of(device, "reported")["version"]
+    return {"version": version, "generation": generation_of(reader, device)}
 
 
 def _check_entry(_call: Call, entry: dict[str, Any]) -> dict[str, Any]:
@@ -148,7 +178,20 @@ def _check_entry(_call: Call, entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _store_entry(writer: Writer, who: Credential, sent: Sent) -> dict[str, Any]:
-    return apply_reported(writer, who, sent.checked)
+    """The Device is read once for all entries of a request, however large it is.
+
+    Each entry writes the whole document anew, so that one request of many could hold up everybody:
+    beyond a bound the rest of the line is left for the next request.
+    """
+    held: _Held = sent.shared.get("reported") or _Held(_itself(writer, who))
+    sent.shared["reported"] = held
+    spent = held.spent.get(sent.origin.line, 0)
+    if spent >= limits.reported_bytes_per_request_max:
+        raise Conflict(f"expected in the next request: this one has {spent} bytes of documents")
+    held.device = _reported(writer, who, sent.checked, held.device)
+    size = len(orjson.dumps(document_of(held.device, "reported")["values"]))
+    held.spent[sent.origin.line] = spent + size
+    return _heard(writer, held.device)
 
 
 REPORTED = EntryKind("reported", _check_entry, _store_entry)

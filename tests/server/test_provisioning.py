@@ -393,6 +393,28 @@ def test_who_removes_a_device_or_its_token_means_all_of_it(nora, what):
     assert nora.ask("GET", "/token").body == []
 
 
+def test_a_device_whose_token_was_removed_does_not_come_back_by_itself(nora):
+    """A stolen one has the provisioning token, too; one whose Token has expired may."""
+    asker = maker(nora, autoApprove=True, registrationDuration=1_000)
+    told = completed(asker, begun(asker, "Bench-3"))
+    nora.clock.now_ms += 2_000
+    again = begun(asker, "Bench-3", nonce=OTHER)
+    assert again["status"] == "approved"
+    assert completed(asker, again, OTHER)["id"] == told["id"]
+    left = begun(asker, "Bench-3", nonce="b1" * 16)
+    token_id = nora.ask("GET", f"/device/{told['id']}").body["tokenId"]
+    assert nora.ask("DELETE", f"/token/{token_id}").status == 200
+
+    place = f"/provisioning/{left['id']}/complete"
+    assert asker.ask("POST", place, {"nonce": "b1" * 16}).status == 404
+    waits = begun(asker, "Bench-3", nonce="c2" * 16)
+    assert (waits["status"], waits["replaces"]) == ("pending", told["id"])
+    assert completed(asker, waits, "c2" * 16)["status"] == "pending"
+    assert nora.ask("GET", f"/device/{told['id']}").body["status"] == "DISABLED"
+    decide(nora, waits)
+    assert completed(asker, waits, "c2" * 16)["id"] == told["id"]
+
+
 def test_a_device_that_is_made_again_is_another_generation(nora):
     """Its id is the same, what is remembered of it is not true any more."""
     told, _ = registered(nora)

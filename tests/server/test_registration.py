@@ -33,6 +33,7 @@ class Registration(RuleBasedStateMachine):
         self.own: str | None = None
         self.before: str | None = None
         self.device = ""
+        self.is_disabled = False  # it is there, and its Tokens were removed
         self.operation = self.begun()
         self.complete()
 
@@ -51,15 +52,21 @@ class Registration(RuleBasedStateMachine):
         return self.nora.clock.now_ms
 
     def begun(self) -> str:
-        """An operation that is approved at once."""
+        """An operation that is approved: at once, or by a person where a Token was removed."""
         body = {"nonce": NONCE, "deviceId": "bench-3"}
-        return self.maker.ask("POST", "/provisioning", body).body["id"]
+        made = self.maker.ask("POST", "/provisioning", body).body
+        assert made["status"] == ("pending" if self.is_disabled else "approved")
+        if self.is_disabled:
+            place = f"/provisioning/{made['id']}"
+            assert self.nora.ask("PUT", place, {"status": "approved"}).status == 200
+        return made["id"]
 
     def took(self, answer) -> None:
         """The device has a new Token."""
         assert answer.status == 200, answer.errors
         assert answer.body["expiresAt"] == self.now_ms + LIFE_MS
         self.own, self.device = answer.body["tokenString"], answer.body["id"]
+        self.is_disabled = False
         self.given[self.own] = self.now_ms + LIFE_MS
 
     @rule()
@@ -111,6 +118,7 @@ class Registration(RuleBasedStateMachine):
         kind = "device" if what == "device" else "token"
         assert self.nora.ask("DELETE", f"/{kind}/{gone}").status == 200
         self.own = self.before = None
+        self.is_disabled = what != "device"
 
     @invariant()
     def only_those_work(self) -> None:

@@ -270,15 +270,21 @@ def _make(writer: Writer, who: Credential, members: Mapping[str, Any]) -> Stored
         creator=who.account.identity_id,
         state={"nonce": _digest(members["nonce"]), "asked": asked},
     )
-    if not token.doc.get("autoApprove") or not _is_its_own(taken, token):
+    if not token.doc.get("autoApprove") or not _is_its_own(writer, taken, token):
         return made
     changes = _approval(writer, made, wanted, who.at_ms)
     return writer.update_object(made, changes, editor=None)
 
 
-def _is_its_own(taken: StoredObject | None, token: StoredObject) -> bool:
-    """Whether nobody need be asked: the id is free, or its device came with the same token."""
-    return taken is None or taken.state.get("provisioningTokenId") == token.id
+def _is_its_own(reader: Reader, taken: StoredObject | None, token: StoredObject) -> bool:
+    """Whether nobody need be asked: the id is free, or its device came with the same token.
+
+    A device whose Token was removed is not to come back by itself.
+    """
+    if taken is None:
+        return True
+    is_same = taken.state.get("provisioningTokenId") == token.id
+    return is_same and reader.object("token", taken.doc["tokenId"]) is not None
 
 
 def _is_agreed(writer: Writer, operation: StoredObject) -> bool:
@@ -290,7 +296,7 @@ def _is_agreed(writer: Writer, operation: StoredObject) -> bool:
     token = writer.object("provisioning_token", doc["provisioningTokenId"])
     if token is None or not token.doc.get("autoApprove"):
         return False
-    return _is_its_own(taken, token)
+    return _is_its_own(writer, taken, token)
 
 
 def _ask_again(writer: Writer, who: Credential, operation: StoredObject) -> StoredObject:

@@ -721,6 +721,18 @@ def test_a_name_that_is_made_is_never_that_of_another_message(nora, probe, patte
     assert nora.ask("GET", f"/stream/{found['id']}/open").body["conflicts"] == 0
 
 
+def test_a_message_that_is_there_already_completes_its_batch(nora, probe):
+    """What it says of the batch holds, whoever was the first to bring the message."""
+    found = stream(nora, batching=True)
+    probe.send(**AIR, batchId="b", messageId="1", elems={"n": 1})
+    again = probe.send(**AIR, batchId="b", messageId="1", elems={"n": 1}, complete="batch")
+    third = probe.send(**AIR, batchId="b", messageId="1", elems={"n": 1}, complete="batch")
+
+    assert again == third == {"status": 200, "duplicate": True}
+    assert [each[:2] for each in batches(nora, found)] == [("b", 1)]
+    assert nora.ask("GET", f"/stream/{found['id']}/open").body["batches"] == []
+
+
 @pytest.mark.parametrize("how", ["again", "other line", "skip"])
 def test_an_upload_of_what_is_settled_already_is_not_kept(nora, probe, how):
     """Or the bounds of unfinished uploads would refuse the next ones for a week."""

@@ -177,6 +177,7 @@ class _Posting:
         known = self._known("", payload.digest)
         if known is not None:
             self._drop_upload()
+            self._complete_with()
             return known
         arrival = self._arrival(payload)
         ingest.admit(self._writer, self._owner, arrival)
@@ -191,10 +192,15 @@ class _Posting:
         answer["messageId"] = self._name
         if self._batch:
             answer["batchId"] = self._batch
-        if self._message.complete == "batch" and self._feed.batch == self._batch:
-            self._complete_batch()
+        self._complete_with()
         self._writer.messages.keep_feed(self._feed)
         return answer
+
+    def _complete_with(self) -> None:
+        """A message may end its batch, one that was there already too."""
+        if self._message.complete == "batch" and self._feed.batch == self._batch:
+            self._complete_batch()
+            self._writer.messages.keep_feed(self._feed)
 
     def _payload(self) -> _Payload:
         """The payload of a whole message."""

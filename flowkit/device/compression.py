@@ -15,7 +15,7 @@ from typing import Any
 from flowkit import limits
 from flowkit.errors import SettingsError
 
-__all__ = ["COMPRESSIONS", "Compressor", "check_compression"]
+__all__ = ["COMPRESSIONS", "Compressor", "check_compression", "unpacked"]
 
 COMPRESSIONS = ("none", "fastest", "smallest")
 """What a sender can be asked for: no compression, the fastest, or the smallest result."""
@@ -58,6 +58,17 @@ class Compressor:
         name = headers.get("Content-Encoding")
         self._codings = [each for each in self._codings if each[0] != name]
         return name is not None
+
+
+def unpacked(body: bytes, coding: str | None) -> bytes:
+    """*body* as it was before ``Compressor.pack``."""
+    if coding is None:
+        return body
+    if coding == "br":
+        brotli: Any = import_module("brotli")
+        made: bytes = brotli.decompress(body)
+        return made
+    return zlib.decompress(body, zlib.MAX_WBITS | 16)
 
 
 def _gzip(body: bytes, how: str) -> bytes:

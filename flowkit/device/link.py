@@ -22,6 +22,7 @@ import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
+from functools import partial
 from time import monotonic, time
 from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
@@ -31,6 +32,8 @@ from flowkit._version import __version__
 from flowkit.client.address import base_url
 from flowkit.client.credentials import Token
 from flowkit.device import bounds
+from flowkit.device.answers import TimedResponse
+from flowkit.device.compression import unpacked
 from flowkit.device.dialling import proxy_for, proxy_headers, tls
 from flowkit.errors import (
     ConnectError,
@@ -278,17 +281,12 @@ class _HttpConnection:
             raise ConnectionLost("the connection was cut")
         wire.sock.settimeout(_left(deadline))
         wire.request(method, target, body or None, headers)
-        wire.sock.settimeout(_left(deadline))
+        allow = partial(TimedResponse, allow=lambda sock: sock.settimeout(_left(deadline)))
+        wire.response_class = allow  # type: ignore[assignment]
         response = wire.getresponse()
-        sock = wire.sock  # None when the server ends the connection with this answer
         pieces: list[bytes] = []
         size = 0
-        while True:
-            if sock is not None:
-                sock.settimeout(_left(deadline))
-            piece = response.read(_READ_BYTES)
-            if not piece:
-                break
+        while piece := response.read(_READ_BYTES):
             size += len(piece)
             if size > bounds.link_answer_bytes_max:
                 raise ProtocolError("the answer is larger than any of the platform's")
@@ -374,8 +372,7 @@ class _ApiConnection:
         creds = self._api.creds
         sent = {"x-auth-account": creds.account, "x-auth-token": creds.token}
         more = {name.lower(): value for name, value in (headers or {}).items()}
-        if more.pop("content-encoding", None) is not None:
-            body = zlib.decompress(body, zlib.MAX_WBITS | 16)
+        body = unpacked(body, more.pop("content-encoding", None))
         base = () if outside else (f"v{_VERSION}", creds.account)
         request = Request(method, (*base, *segments), params or {}, {**sent, **more}, body)
         try:
@@ -419,18 +416,21 @@ def link_to(target: Any) -> Link:
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """What ``Retry-After`` asks for in seconds, in either of its forms; None without it."""
+    """What ``Retry-After`` asks for in seconds, in either of its forms; None without it.
+
+    A date is held against the server's own clock, that of the device may be anything.
+    """
     said = headers.get("retry-after", "").strip()
     if not said:
         return None
-    try:
-        return max(0.0, float(said))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(said).timestamp() - time())
-    except (ValueError, TypeError):
-        return None
+    with suppress(ValueError):
+        return min(max(0.0, float(said)), bounds.sender_retry_after_max_s)
+    with suppress(ValueError, TypeError):
+        here = headers.get("date")
+        now_s = parsedate_to_datetime(here).timestamp() if here else time()
+        left_s = parsedate_to_datetime(said).timestamp() - now_s
+        return min(max(0.0, left_s), bounds.sender_retry_after_max_s)
+    return None
 
 
 def _asked_once(

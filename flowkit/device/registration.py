@@ -277,4 +277,5 @@ def _is_final(error: FlowKitError, failures: int) -> bool:
     cause = error.__cause__
     if isinstance(cause, ssl.SSLCertVerificationError):
         return True
-    return isinstance(cause, socket.gaierror) and failures >= _NAME_TRIES
+    unknown = isinstance(cause, socket.gaierror) and cause.errno != socket.EAI_AGAIN
+    return unknown and failures >= _NAME_TRIES

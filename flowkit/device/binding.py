@@ -66,7 +66,8 @@ def bind(db: Db, ledger: Ledger, path: str, owner: Owner, at_ms: int) -> list[Re
         db.execute("DELETE FROM row")
         db.execute("DELETE FROM piece")
         db.execute("DELETE FROM stream")
-        db.execute("DELETE FROM value")
+        # The credential that is just obtained says itself whose it is.
+        db.execute("DELETE FROM value WHERE name NOT IN ('registration', 'provisioning')")
         db.execute("UPDATE meta SET value=? WHERE name='box'", (secrets.token_hex(16),))
         facts = {"from": list(before), "to": list(after)}
         told.append(report(db, "rebound", at_ms, facts))

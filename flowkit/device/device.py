@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
 import sys
 import threading
 import weakref
@@ -148,7 +149,7 @@ class DeviceClient:
             )
             client = cls(file, registrar, HttpLink(host, name, secret, verify=verify), on_event)
             client._desired_callback = desired_properties_updated_callback
-            client._begin()
+            client._begin(device_id)
         except BaseException:
             file.close()
             raise
@@ -365,12 +366,14 @@ class DeviceClient:
 
     # Inside
 
-    def _begin(self) -> None:
+    def _begin(self, wanted: str | None) -> None:
         stored = self._registrar.stored()
-        if stored is None:
+        is_other = stored is None and self._outbox.device not in (None, wanted)
+        if is_other:
             self._refuse_foreign_rows()
-        self._properties.resume()
-        if self._properties.is_known:
+        else:
+            self._properties.resume()
+        if self._properties.is_known and not is_other:
             self._desired_changed(self._properties.desired)
         self._caller.start()
         self._keeper.start(stored)
@@ -378,7 +381,7 @@ class DeviceClient:
 
     def _refuse_foreign_rows(self) -> None:
         """What another device has queued must not go out as this one's."""
-        if self._outbox.device is not None and self._outbox.pending.count:
+        if self._outbox.pending.count:
             raise SettingsError(
                 f"{self._outbox.path} holds {self._outbox.pending.count} messages of the device"
                 f" {self._outbox.device} that were not sent",
@@ -387,7 +390,11 @@ class DeviceClient:
 
     def _take(self, registration: Registration) -> None:
         """Be that device from now on."""
+        box = self._outbox.box
         self._outbox.bind(registration.device_id, self._outbox.instance)
+        if self._outbox.box != box:  # it was another device's, whose documents are none of ours
+            self._properties.read()
+            self._inbound.read()
         self._link.set_token(registration.token)
         if self._listener is None:
             self._listener = self._listening(registration)
@@ -461,3 +468,6 @@ def _close_all() -> None:
     """A script that ends without closing ends cleanly; what is queued stays in its file."""
     for client in list(_live):
         client.close(0)
+
+
+os.register_at_fork(after_in_child=_live.clear)

@@ -62,12 +62,18 @@ class Inbound:
         self._outbox = outbox
         self._turn = Condition()
         self._closed = False
-        kept = outbox.kept_all(_KEPT)
-        numbers = sorted(int(name.removeprefix(_KEPT)) for name in kept if name != _PLACE)
-        self._waiting: deque[int] = deque(numbers)
-        place = outbox.kept(_PLACE) or {}
-        self._next = int(place.get("next", 1))
-        self._place: str | None = place.get("position")
+        self._waiting: deque[int] = deque()
+        self.read()
+
+    def read(self) -> None:
+        """Look into the file, at the start and when it became another device's."""
+        kept = self._outbox.kept_all(_KEPT)
+        place = self._outbox.kept(_PLACE) or {}
+        with self._turn:
+            numbers = (int(name.removeprefix(_KEPT)) for name in kept if name != _PLACE)
+            self._waiting = deque(sorted(numbers))
+            self._next = int(place.get("next", 1))
+            self._place: str | None = place.get("position")
 
     @property
     def place(self) -> str:

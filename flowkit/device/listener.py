@@ -103,6 +103,8 @@ class Listener:
         while not self._ended.is_set():
             for message in self._poll(connection, address):
                 self._take(message, begun)
+            if begun == set(self._readings):
+                self._level = 0
 
     def _take(self, message: Mapping[str, Any], begun: set[str]) -> None:
         """One message of a poll; the names of readers that have begun are added to *begun*."""
@@ -111,7 +113,6 @@ class Listener:
             return
         begun.add(_begun(message))
         if begun == set(self._readings):
-            self._level = 0
             self._begun()
 
     def _subscribe(

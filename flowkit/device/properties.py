@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from flowkit.device.entries import Receipt
-from flowkit.errors import FlowKitError
+from flowkit.errors import FlowKitError, OutboxFull
 from flowkit.protocol.properties import check_patch, check_properties, merge_patch
 
 if TYPE_CHECKING:
@@ -74,7 +75,12 @@ class Properties:
         self._outbox = outbox
         self._updated = updated
         self._lock = Lock()
-        said = outbox.kept("desired")
+        self._desired: DesiredProperties | None = None
+        self.read()
+
+    def read(self) -> None:
+        """Look into the file, at the start and when it became another device's."""
+        said = self._outbox.kept("desired")
         self._desired = DesiredProperties(**said) if said else None
 
     # Desired
@@ -105,7 +111,8 @@ class Properties:
             if present is None:
                 self._outbox.keep("reported", {"values": dict(there), "is_queued": True})
             elif present["values"] != there:
-                self._queue(present["values"])
+                with suppress(OutboxFull):  # the next session tries again; this one goes on
+                    self._queue(present["values"])
 
     def hear_change(self, elems: Mapping[str, Any]) -> None:
         """Take in one change, as it is written to the Flow of the device's properties."""

@@ -11,7 +11,7 @@ import stat
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from time import monotonic
 
 import pytest
@@ -554,6 +554,33 @@ def test_a_file_with_messages_of_another_device_is_refused(server, fleet, tmp_pa
         proxy.heal()
         with device(name, fleet, tmp_path, proxy.url) as client:
             assert client.wait_enqueued_messages_sent(20)
+
+
+def test_a_file_that_changes_hands_keeps_the_credential_and_nothing_else(
+    api, server, fleet, tmp_path, name
+):
+    """D30: neither the documents nor the messages of the former one; and nobody is asked again."""
+    file = tmp_path / "shared.db"
+    seen, asked = [], []
+    with closing(DeviceClient.start(name + "a", fleet, file, server.url, timeout=20)) as first:
+        (found,) = api.device.find(mem.deviceId == name + "a")
+        api.device.patch_desired(found["id"], {"mine": 1})
+        until(lambda: first.get_desired_properties().values == {"mine": 1})
+    how = {
+        "desired_properties_updated_callback": lambda desired: seen.append(dict(desired.values)),
+        "display_provisioning_operation_callback": asked.append,
+    }
+    with closing(DeviceClient.start(name + "b", fleet, file, server.url, timeout=20, **how)) as now:
+        assert now.get_desired_properties().values == {}
+        assert now.device_id == name + "b"
+    with FaultProxy(server.url) as proxy:
+        proxy.set(stall=60.0)
+        again = DeviceClient.start(name + "b", fleet, file, server.url, timeout=5, **how)
+        with closing(again):
+            assert again.device_id == name + "b"
+            assert again.outbox.kept("registration")["device_id"] == name + "b"
+    assert {"mine": 1} not in seen
+    assert asked == []
 
 
 def test_bounds_of_the_queue_are_the_users_choice(server, fleet, tmp_path, name):

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from flowkit.device import bounds
 from flowkit.device.pauses import backoff_s
@@ -40,6 +40,17 @@ class SenderState:
     online: bool
     error: str
     retry_in_s: float
+
+
+class _Rest(NamedTuple):
+    """How often a stream was refused, until when it rests, and since when."""
+
+    level: int
+    until: float
+    since: float
+
+
+_NO_REST = _Rest(0, 0.0, 0.0)
 
 
 class Desk:
@@ -71,7 +82,8 @@ class Desk:
         self._turn = threading.Condition(threading.Lock())
         self._claiming = threading.Lock()
         self._busy: set[str] = set()
-        self._rests: dict[str, tuple[int, float]] = {}
+        self._rests: dict[str, _Rest] = {}
+        self._failed_at = self._asked_until = 0.0
         self._level = 0
         self._held_until = 0.0
         self._is_probing = False
@@ -108,10 +120,27 @@ class Desk:
         """End all pauses."""
         with self._turn:
             self._held_until = 0.0
-            self._rests = {name: (level, 0.0) for name, (level, _) in self._rests.items()}
-            self._is_draining = True
-            self._news += 1
-            self._turn.notify_all()
+            self._rests = {name: rest._replace(until=0.0) for name, rest in self._rests.items()}
+            self._drain()
+
+    def drain(self) -> None:
+        """There is something to send that nobody has put: nothing lingers until all is sent."""
+        with self._turn:
+            self._drain()
+
+    def _drain(self) -> None:
+        self._is_draining = True
+        self._news += 1
+        self._turn.notify_all()
+
+    def _shorten(self) -> None:
+        """Somebody waits: pauses are as short as the first one, but what a server asked for."""
+        first_s = bounds.sender_retry_first_s
+        soon = max(self._asked_until, self._failed_at + first_s)
+        self._held_until = min(self._held_until, soon)
+        for name, rest in self._rests.items():
+            self._rests[name] = rest._replace(until=min(rest.until, rest.since + first_s))
+        self._drain()
 
     def flushing(self, more: int) -> None:
         """Somebody begins (1) or ends (-1) to wait for what is queued: it does not linger then."""
@@ -120,8 +149,8 @@ class Desk:
             self._flushes += more
             if more < 0 and is_empty:
                 self._is_draining = False
-        if more > 0:
-            self.hurry()
+            if more > 0:
+                self._shorten()
 
     def wait_settled(self, seen: int, deadline: float | None) -> bool:
         """Wait for an answer after the one numbered *seen*; False once the time is up."""
@@ -188,12 +217,30 @@ class Desk:
             self._news += 1
             self._turn.notify()
 
-    def rest(self, name: str, seconds: float | None = None) -> None:
-        """A stream was refused: it rests, for longer each time, or for *seconds*."""
+    def give_back(self, names: Iterable[str]) -> None:
+        """The lane goes on, but not with these streams: another one may have them."""
         with self._turn:
-            level = self._rests.get(name, (0, 0.0))[0] + (seconds is None)
+            self._busy.difference_update(names)
+            self._news += 1
+            self._turn.notify()
+
+    def rest(self, name: str, seconds: float | None = None) -> int:
+        """A stream was refused: it rests, for longer each time, or for *seconds*.
+
+        Returns:
+            how often that was since it went on last.
+        """
+        with self._turn:
+            level = self._rests.get(name, _NO_REST).level + (seconds is None)
             pause_s = backoff_s(level, self._chance) if seconds is None else seconds
-            self._rests[name] = (level, monotonic() + pause_s)
+            now = monotonic()
+            self._rests[name] = _Rest(level, now + pause_s, now)
+            return level
+
+    def again(self, name: str) -> None:
+        """A stream rests no longer; should it be refused again, it will for longer."""
+        with self._turn:
+            self._rests[name] = self._rests.get(name, _NO_REST)._replace(until=0.0)
 
     def calm(self, name: str) -> None:
         """A stream goes on."""
@@ -204,6 +251,7 @@ class Desk:
         """All streams are to be looked at anew."""
         with self._turn:
             self._rests.clear()
+            self._is_draining = True
         self.news()
         self.progress()
 
@@ -222,13 +270,17 @@ class Desk:
             pause_s = backoff_s(self._level, self._chance)
             if asked_s is not None:
                 pause_s = max(pause_s, min(asked_s, bounds.sender_retry_after_max_s))
-            self._held_until = monotonic() + pause_s
+            self._failed_at = monotonic()
+            self._held_until = self._failed_at + pause_s
+            if asked_s is not None:
+                self._asked_until = self._held_until
             return pause_s
 
     def resume(self) -> None:
         """A request was answered."""
         with self._turn:
             self._level = 0
+            self._asked_until = 0.0
             self._greet_at = monotonic() + bounds.sender_greet_s
 
     def held_s(self) -> float:
@@ -267,7 +319,7 @@ class Desk:
                 taken = [
                     name
                     for name in waiting
-                    if name not in self._busy and self._rests.get(name, (0, 0.0))[1] <= now
+                    if name not in self._busy and self._rests.get(name, _NO_REST).until <= now
                 ]
                 self._busy.update(taken)
         return taken
@@ -293,5 +345,5 @@ class Desk:
         """Seconds after which there may be something to do without any news."""
         now = monotonic()
         times = [_WAIT_MAX_S, self._greet_at - now, self._due_s()]
-        times += [until - now for _, until in self._rests.values() if until > now]
+        times += [rest.until - now for rest in self._rests.values() if rest.until > now]
         return max(0.001, min(times))

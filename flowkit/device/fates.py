@@ -7,6 +7,7 @@ mark first notes which of the awaited rows are skips; it is the only one who let
 from __future__ import annotations
 
 from dataclasses import dataclass
+from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from flowkit.device.desk import Desk
     from flowkit.device.outbox import Outbox, Receipt, Row
 
-__all__ = ["Fates"]
+__all__ = ["Fates", "Goal"]
 
 
 @dataclass(slots=True)
@@ -34,6 +35,28 @@ class _Fate:
     skip: str | None = None
 
 
+class Goal:
+    """That everything which is in an outbox now has been settled."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+        self._look()
+
+    def _look(self) -> None:
+        self._box = self._outbox.box
+        self._ends = {name: last for name, (_, last) in self._outbox.unsettled().items()}
+
+    def is_reached(self) -> bool:
+        """Whether it is; what is put meanwhile does not count."""
+        if self._outbox.box != self._box:  # forked: everything has new numbers
+            self._look()
+        here = self._outbox.unsettled()
+        self._ends = {
+            name: end for name, end in self._ends.items() if name in here and here[name][0] < end
+        }
+        return not self._ends
+
+
 class Fates:
     """The messages that somebody waits for.
 
@@ -46,6 +69,7 @@ class Fates:
         self._outbox = outbox
         self._desk = desk
         self._waited: dict[str, _Fate] = {}
+        self._lock = Lock()
 
     def note(self, stream: str) -> None:
         """A mark of *stream* is about to be believed: what is a skip by now was not stored."""
@@ -57,8 +81,9 @@ class Fates:
     def wait(self, receipt: Receipt, timeout_s: float | None) -> None:
         """Return once it is stored; see ``Sender.wait``."""
         deadline = None if timeout_s is None else monotonic() + timeout_s
-        fate = self._waited.setdefault(receipt.message, _Fate(receipt))
-        fate.waiters += 1
+        with self._lock:
+            fate = self._waited.setdefault(receipt.message, _Fate(receipt))
+            fate.waiters += 1
         self._desk.flushing(1)
         try:
             while not self._is_decided(fate):
@@ -71,9 +96,10 @@ class Fates:
                     raise DeadlineExceeded("the message is queued, and not there yet")
         finally:
             self._desk.flushing(-1)
-            fate.waiters -= 1
-            if not fate.waiters:
-                self._waited.pop(receipt.message, None)
+            with self._lock:
+                fate.waiters -= 1
+                if not fate.waiters:
+                    self._waited.pop(receipt.message, None)
 
     def _is_decided(self, fate: _Fate) -> bool:
         """Whether it is stored; raises if it never will be."""
@@ -81,9 +107,9 @@ class Fates:
         if row is not None and row.skip is None:
             return False
         reason = fate.skip if row is None else row.skip
-        if reason is None:
-            return True
-        for letter in self._outbox.dead():
+        for letter in self._outbox.dead():  # it may have died before anybody waited
             if letter.message == fate.receipt.message:
                 raise BadRequest(letter.error)
+        if reason is None:
+            return True
         raise OutboxError(self._outbox.path, f"the message was not sent: {reason}")

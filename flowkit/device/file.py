@@ -294,6 +294,11 @@ class DeviceFile:
             self._writer.close()
         self._file_lock.release()
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether ``close`` was called."""
+        return self._closed
+
     def _check(self) -> None:
         if os.getpid() != self._pid:
             raise UsageError(

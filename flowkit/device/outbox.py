@@ -123,6 +123,11 @@ class Outbox:
         """The platform that the device belongs to, if the file is bound."""
         return self._ledger.instance
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether ``close`` was called."""
+        return self._file.is_closed
+
     def __repr__(self) -> str:
         return f"<Outbox {self.path} box {self.box[:8]}… {self._ledger.count} waiting>"
 
@@ -345,7 +350,6 @@ class Outbox:
                 knows more marks of the box takes those in first.
         """
         mark = marks.Mark(sequence, message)
-
         how: Any = {"went_back": went_back, "forks": forks, "keep": self._keep}
 
         def job(db: Db) -> tuple[Learned, list[Report]]:
@@ -376,7 +380,6 @@ class Outbox:
 
     def failed(self, failed: Sequence[Row], error: str) -> None:
         """Note that sending these rows failed: one attempt more, and the *error* (no secrets)."""
-
         text = _short(error)
         self._file.write(lambda db: rows.note_failures(db, self._ledger, failed, text))
 
@@ -425,7 +428,6 @@ class Outbox:
         Raises:
             UsageError: the row is no longer waiting.
         """
-
         text = _short(error)
         self._teller.tell(self._file.write(lambda db: self._leaving.bury(db, row, text)))
 
@@ -439,7 +441,6 @@ class Outbox:
         Raises:
             UsageError: there is no such letter. OutboxFull: there is no room; nothing was changed.
         """
-
         put, told = self._file.write(lambda db: self._leaving.come_back(db, letter))
         receipts = [Receipt(*each, self.box) for each in put]
         self._teller.tell(told)

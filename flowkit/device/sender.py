@@ -17,25 +17,28 @@ from __future__ import annotations
 import atexit
 import json
 import logging
+import os
 import threading
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Self
 
 from flowkit.device import bounds
 from flowkit.device.compression import Compressor, check_compression
 from flowkit.device.desk import Desk, SenderState
-from flowkit.device.fates import Fates
+from flowkit.device.fates import Fates, Goal
 from flowkit.device.file import crash_point
 from flowkit.device.lanes import Lane
 from flowkit.device.link import Connection, link_to
 from flowkit.device.outbox import Pending
 from flowkit.device.parcel import Parcel, Said, pack, read_mark
-from flowkit.device.uploads import is_large, payload_members
+from flowkit.device.uploads import fitting, is_large, payload_members
 from flowkit.errors import (
     FlowKitError,
     PlatformError,
+    ProtocolError,
     TransportError,
     UsageError,
 )
@@ -48,12 +51,14 @@ __all__ = ["Sender", "SenderState"]
 _log = logging.getLogger(__name__)
 
 _JOIN_S = 2.0
-"""Seconds that a lane is given to end once its connection is cut."""
+"""Seconds that the lanes are given to end once their connections are cut."""
 
 _UPLOAD_REST_S = 0.25
 """Seconds until a stream with a large payload asks again for one of the lanes that may carry it."""
 
 _live: weakref.WeakSet[Sender] = weakref.WeakSet()
+_started: set[Sender] = set()
+"""What sends goes on until it is closed, whoever has forgotten it."""
 
 OnEvent = Callable[[str, str], object]
 OnMissing = Callable[[str], bool]
@@ -78,6 +83,7 @@ class Sender:
 
     Raises:
         SettingsError: *to* is no way to a platform, or *compression* is none.
+        UsageError: the outbox has a sender that was not closed.
     """
 
     def __init__(
@@ -96,7 +102,9 @@ class Sender:
     ) -> None:
         if lanes < 1:
             raise UsageError(f"lanes={lanes} is no number of connections, 1 or more")
-        self.outbox = outbox
+        if any(outbox is other.outbox for other in list(_live)):
+            raise UsageError(f"{outbox.path} has a sender already", hint="close that one first")
+        self.outbox: Outbox = outbox
         self.link = link_to(to)
         self._compression = check_compression(compression)
         self._compressions: dict[str, str] = {}
@@ -111,6 +119,7 @@ class Sender:
         self._entries_max = bounds.sender_entries_max
         self._own_connection: Connection | None = None
         self._online: bool | None = None
+        self._has_renewed = False
         self._error = ""
         outbox.on_put = self._desk.put
         _live.add(self)
@@ -123,6 +132,7 @@ class Sender:
         """Begin to send; again after ``close`` it raises."""
         if self._desk.is_closing:
             raise UsageError("this sender is closed")
+        _started.add(self)
         for lane in self._lanes:
             lane.start()
 
@@ -152,27 +162,18 @@ class Sender:
         if not self._desk.is_closing:
             self.start()
         deadline = None if timeout_s is None else monotonic() + timeout_s
-        box, ends = outbox.box, _ends(outbox)
-
-        def is_behind() -> bool:
-            nonlocal box, ends
-            if outbox.box != box:  # forked: everything has new numbers
-                box, ends = outbox.box, _ends(outbox)
-            here = outbox.unsettled()
-            ends = {name: end for name, end in ends.items() if name in here and here[name][0] < end}
-            return bool(ends)
-
+        goal = Goal(outbox)
         self._desk.flushing(1)
         try:
             while not self._desk.is_closing:
                 seen = self._desk.settled
-                if not is_behind():
+                if goal.is_reached():
                     return Pending(0, 0, None)
                 if not self._desk.wait_settled(seen, deadline):
                     break
         finally:
             self._desk.flushing(-1)
-        return outbox.pending
+        return self._left()
 
     def wait(self, receipt: Receipt, timeout_s: float | None = None) -> None:
         """Wait until the server has stored what *receipt* names.
@@ -200,15 +201,24 @@ class Sender:
         if not self._desk.is_closing and timeout_s > 0 and self._lanes[0].is_started:
             self.flush(timeout_s)
         self._stop()
-        return self.outbox.pending
+        return self._left()
+
+    def _left(self) -> Pending:
+        """What is still queued; of an outbox that was closed before, about."""
+        if not self.outbox.is_closed:
+            with suppress(UsageError):
+                return self.outbox.pending
+        return Pending(sum(end - done for done, end in self.outbox.unsettled().values()), 0, None)
 
     def _stop(self) -> None:
         self._desk.close()
         for lane in self._lanes:
             lane.cut()
+        until = monotonic() + _JOIN_S
         for lane in self._lanes:
-            lane.join(_JOIN_S)
+            lane.join(max(0.0, until - monotonic()))
         _live.discard(self)
+        _started.discard(self)
 
     def __enter__(self) -> Self:
         return self
@@ -231,8 +241,11 @@ class Sender:
         box = outbox.box
         taken = self._desk.take_idle(outbox.lines())
         try:
-            said = connection.ask("GET", ("origin", box)).body
-            marks = said if isinstance(said, dict) else {}
+            marks = connection.ask("GET", ("origin", box)).body
+            if self._desk.is_closing:
+                return  # another sender may have the outbox by now
+            if not isinstance(marks, dict):
+                raise ProtocolError("the answer to the question for the marks has none")
             none = {"sequence": 0}
             unknown = marks.keys() - {*own, *taken}
             forked: list[str] = []
@@ -262,7 +275,7 @@ class Sender:
         box, taken = self.outbox.take(alike, limit=entries, bytes_max=size)
         if not taken:
             return
-        rows = _fitting(taken, size)
+        rows = fitting(taken, size)
         first = next(iter(rows))  # it has waited longest
         is_upload = is_large(rows[first][0]) and self._uploads.acquire(blocking=False)
         try:
@@ -274,7 +287,7 @@ class Sender:
                 rows = {name: found for name, found in rows.items() if not is_large(found[0])}
             others = [name for name in streams if name not in rows]
             streams[:] = rows
-            self._desk.release(others)
+            self._desk.give_back(others)
             if rows:
                 self._post(connection, box, rows, how)
         finally:
@@ -315,7 +328,7 @@ class Sender:
                 return
             if self._learn(one, went_back=one.expected):
                 connection.close()  # all marks are asked for before the fork is made
-                self._desk.news()
+                self._desk.rest(one.stream)  # and if they say otherwise, this is no busy loop
                 return
         self._succeeded()
 
@@ -333,11 +346,12 @@ class Sender:
             if learned.hole:
                 lost = f"{learned.hole[0]} to {learned.hole[1]} of stream {stream} are missing"
             self._say("restored", f"the server went back to an earlier state: {lost}")
+            self._desk.drain()
         if said.row is not None and said.status != 409:
             self._refuse(said, said.row)
         elif said.row is not None and learned.kind == "nothing":
             self._rest(stream, said)  # the server awaits what we do not have: do not press it
-        else:
+        elif learned.kind != "nothing" or not went_back:  # a greeting alone is no success
             self._desk.calm(stream)
         self._desk.progress()
         return False
@@ -355,16 +369,17 @@ class Sender:
                 self._say("dead", f"{row.sequence} of stream {said.stream} was refused: {text}")
             return
         self.outbox.failed([row], text)
-        self._rest(said.stream, said)
+        times = self._rest(said.stream, said)
         path = str(json.loads(row.entry or b"{}").get("path"))
         if said.status == 404 and self._on_missing is not None and self._on_missing(path):
-            self._desk.calm(said.stream)
+            if times == 1:  # should it be missing again, it is asked for with pauses
+                self._desk.again(said.stream)
             return
         self._tell("refused", f"stream {said.stream} waits: {text}")
 
-    def _rest(self, stream: str, said: Said) -> None:
+    def _rest(self, stream: str, said: Said) -> int:
         self._error = f"stream {stream}: {'; '.join(said.errors)}"
-        self._desk.rest(stream)
+        return self._desk.rest(stream)
 
     def _refused(self, parcel: Parcel, error: PlatformError) -> None:
         """The request as a whole was refused; nothing of it was done."""
@@ -392,7 +407,8 @@ class Sender:
         asked_s = getattr(error, "retry_after_s", None)
         refused = isinstance(error, PlatformError) and error.status in (401, 403)
         self._error = str(error)
-        if refused and self._on_refused is not None and self._renewed():
+        if refused and self._renewed() and not self._has_renewed:
+            self._has_renewed = True  # a new credential that is refused, too, waits like all else
             self._desk.news()
             return
         pause_s = self._desk.pause(asked_s)
@@ -411,6 +427,7 @@ class Sender:
 
     def _succeeded(self) -> None:
         self._desk.resume()
+        self._has_renewed = False
         if self._online is not True:
             self._online = True
             self._tell("online", f"{self.link.name} answers")
@@ -455,6 +472,8 @@ class Sender:
                 self._send(connection, taken)
         except FlowKitError as error:
             connection.close()
+            if self.outbox.is_closed:
+                self._desk.close()
             self._stumble(error)
         except Exception as error:  # noqa: BLE001 - a lane that died would end all sending
             connection.close()
@@ -465,32 +484,17 @@ class Sender:
         return True
 
 
-def _fitting(taken: dict[str, list[Row]], bytes_left: int) -> dict[str, list[Row]]:
-    """Of each stream the rows before one that goes alone, as far as their payloads fit; the first
-    row is always there.
-    """
-    rows: dict[str, list[Row]] = {}
-    for name, found in taken.items():
-        count = 0
-        for row in found:
-            bytes_left -= row.payload_bytes + len(row.entry or b"")
-            if (rows or count) and (bytes_left < 0 or is_large(row)):
-                break
-            count += 1
-            if is_large(row):
-                break
-        if count:
-            rows[name] = found[:count]
-    return rows
-
-
-def _ends(outbox: Outbox) -> dict[str, int]:
-    """The last number that was given in each stream with something unsettled."""
-    return {name: last for name, (_, last) in outbox.unsettled().items()}
-
-
 @atexit.register
 def _stop_all() -> None:
     """The lanes end before the interpreter does; what is queued stays in its file."""
     for sender in list(_live):
         sender._stop()
+
+
+def _forked() -> None:
+    """In a forked child nothing is sent: file, connections and threads are the parent's."""
+    _live.clear()
+    _started.clear()
+
+
+os.register_at_fork(after_in_child=_forked)

@@ -379,3 +379,6 @@ def _close_all() -> None:
     """
     for streamer in list(_live):
         streamer.close()
+
+
+os.register_at_fork(after_in_child=_live.clear)

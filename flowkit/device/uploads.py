@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from flowkit.device.link import Connection
     from flowkit.device.outbox import Outbox, Row
 
-__all__ = ["is_large", "payload_members"]
+__all__ = ["fitting", "is_large", "payload_members"]
 
 _BINARY = {"Content-Type": "application/octet-stream"}
 
@@ -61,3 +61,22 @@ def _pieces_there(box: str, row: Row, connection: Connection) -> dict[int, int]:
     if isinstance(sizes, dict):
         return {int(number): int(size) for number, size in sizes.items()}
     return {number: size for number, size in enumerate(sizes or []) if isinstance(size, int)}
+
+
+def fitting(taken: dict[str, list[Row]], bytes_left: int) -> dict[str, list[Row]]:
+    """Of each stream the rows before one that goes alone, as far as their payloads fit; the first
+    row is always there.
+    """
+    rows: dict[str, list[Row]] = {}
+    for name, found in taken.items():
+        count = 0
+        for row in found:
+            bytes_left -= row.payload_bytes + len(row.entry or b"")
+            if (rows or count) and (bytes_left < 0 or is_large(row)):
+                break
+            count += 1
+            if is_large(row):
+                break
+        if count:
+            rows[name] = found[:count]
+    return rows

@@ -13,12 +13,12 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import queue
 import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from os import PathLike
-from queue import SimpleQueue
 from time import monotonic
 from typing import Any, Self
 
@@ -71,7 +71,7 @@ class DeviceClient:
         self._on_event = on_event
         self._ended = threading.Event()
         self._desired_callback: OnDesired | None = None
-        self._calls: SimpleQueue[DesiredProperties | None] = SimpleQueue()
+        self._calls: queue.SimpleQueue[DesiredProperties | None] = queue.SimpleQueue()
         self._properties = Properties(outbox, self._desired_changed)
         self._inbound = Inbound(outbox)
         self._keeper = Keeper(registrar, self._take, self._tell)

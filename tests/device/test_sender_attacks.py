@@ -279,3 +279,27 @@ def test_a_forked_child_ends_at_once_and_without_a_word():
     assert "Traceback" not in done.stderr
     assert "child" in done.stderr
     assert monotonic() - began < 4.5
+
+
+PATCHED = """
+import sys
+if sys.argv[1] == "before":
+    from gevent import monkey; monkey.patch_all()
+from flowkit import DeviceClient
+from gevent import monkey; monkey.patch_all()
+import tempfile, time
+url, db = "http://127.0.0.1:1", tempfile.mkdtemp() + "/d.db"
+device = DeviceClient.start("bench-1", "nora/x", db, url, wait=False)
+device.create_stream_sender().enqueue_message({"n": 1})
+assert device.wait_enqueued_messages_sent(0.3) is False
+assert device.close(0).count == 1
+"""
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_gevent_may_patch_a_process_before_and_after_the_import(when):
+    """A thread that waited in its own way would stop all greenlets."""
+    how = [sys.executable, "-W", "ignore", "-c", PATCHED, when]
+    done = subprocess.run(how, capture_output=True, text=True, timeout=20)
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 0

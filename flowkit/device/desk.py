@@ -248,10 +248,14 @@ class Desk:
             self._rests.pop(name, None)
 
     def fresh_start(self) -> None:
-        """All streams are to be looked at anew."""
+        """The file has a new box: all streams are looked at anew, after a pause.
+
+        A cache between two servers may make one fork after another; it is not pressed.
+        """
         with self._turn:
             self._rests.clear()
             self._is_draining = True
+        self.pause(None)
         self.news()
         self.progress()
 

@@ -246,7 +246,6 @@ class Sender:
                 return  # another sender may have the outbox by now
             if not isinstance(marks, dict):
                 raise ProtocolError("the answer to the question for the marks has none")
-            none = {"sequence": 0}
             unknown = marks.keys() - {*own, *taken}
             forked: list[str] = []
             for stream in [*own, *taken, *unknown]:
@@ -254,11 +253,12 @@ class Sender:
                     return
                 if stream in unknown and stream in outbox.lines():
                     continue  # another lane has it, and hears of it
-                mark = read_mark(marks.get(stream, none))
+                mark = read_mark(marks.get(stream, {"sequence": 0}))
                 if self._learn(Said(stream, mark), went_back=True):
                     forked.append(stream)
             if forked and outbox.box == box:  # what the server has of the others is known by now
                 self._fork(forked)
+                return
         finally:
             self._desk.release(taken)
         if not own:  # else the request that follows says whether all is well

@@ -145,6 +145,25 @@ def test_marks_that_contradict_each_other_are_no_busy_loop(platform, box):
         assert box.pending.count == 1
 
 
+def test_a_server_that_always_knows_other_marks_is_no_busy_loop(platform, box):
+    """A cache that answers for somebody else: one fork after another, with pauses that grow."""
+    platform.rules = lambda method, path, body: (
+        (200, {}, {"head": {"ok": True}, "body": {"air": {"sequence": 7, "message": "f" * 24}}})
+        if method == "GET"
+        else None
+    )
+    box.put("air", {"path": "/nora/a", "elems": {}})
+    told = []
+    sender = Sender(
+        box, HttpLink(platform.url, "nora", "x" * 28), on_event=lambda *at: told.append(at)
+    )
+    try:
+        sender.flush(2)
+    finally:
+        sender.close(0)
+    assert 1 <= len([word for word, _ in told if word == "forked"]) <= 6
+
+
 def test_who_flushes_again_and_again_does_not_press_a_server_that_asked_for_a_pause(platform, box):
     """Retry-After holds for flush and wait, too; a pause of our own is shortened, not ended."""
     status, headers = 429, {"Retry-After": "60"}

@@ -229,7 +229,7 @@ class World:
         self.files = 0
         self.books = Books()
         self.backup: Path | None = None
-        self.copy: tuple[Device, Path, set[int]] | None = None
+        self.copy: tuple[Device, Path, set[int], set[tuple[int, str]]] | None = None
         keep = self.chance.choice([0, 0, 5, 1000])
         rows_max = self.chance.choice([1_000_000, 1_000_000, 15])
         self.devices = [self._device(rows_max, keep)]
@@ -326,17 +326,19 @@ class World:
         if not self.clones or self.restores:  # both together is not promised
             return
         if self.copy is None or self.copy[0] is not device:
-            numbers = self._numbers(device, kept=True)
+            numbers, places = self._numbers(device, kept=True), self._waiting(device)
             self._close(device)
             target = self.folder / f"put-back-{self.number}-{self.files}.db"
             shutil.copyfile(device.path, target)
             self._open(device)
-            self.copy = (device, target, numbers)
+            self.copy = (device, target, numbers, places)
             return
-        _, old, numbers = self.copy
+        _, old, numbers, places = self.copy
         self.copy = None
         dead = {json.loads(letter.entry)["elems"]["n"] for letter in device.outbox.dead()}
-        self.books.lost |= (self._numbers(device) - numbers) | dead
+        # also what waits in both, but was put anew here from the dead letters
+        gone = {number for number, _ in self._waiting(device) - places}
+        self.books.lost |= gone | dead
         self.books.at_risk |= numbers
         self._close(device)
         shutil.copyfile(old, device.path)
@@ -436,6 +438,12 @@ class World:
         for (entry,) in device.outbox._file.read(lambda db: db.execute(query).fetchall()):
             found.add(json.loads(entry)["elems"]["n"])
         return found
+
+    def _waiting(self, device: Device) -> set[tuple[int, str]]:
+        """The entries that wait in a file, and the message that each has there."""
+        query = "SELECT entry, message FROM row WHERE entry NOTNULL AND state = 0"
+        found = device.outbox._file.read(lambda db: db.execute(query).fetchall())
+        return {(json.loads(entry)["elems"]["n"], message) for entry, message in found}
 
     def _heard(self, report: Report) -> None:
         if report.kind == "hole":

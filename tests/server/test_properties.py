@@ -211,6 +211,14 @@ def test_a_report_stands_alone_in_its_entry(itself):
     assert itself.ask("POST", "/drop", [both]).body[0]["status"] == 400
 
 
+def test_a_report_in_an_entry_expects_no_version(itself):
+    """It would be refused for ever and hold up the line: it is refused for good instead."""
+    answer = itself.ask("POST", "/drop", [entry(1, {"values": {}, "version": 7})])
+
+    assert answer.body[0]["status"] == 400
+    assert "version" in answer.body[0]["errors"][0]
+
+
 def test_changes_are_pushed(nora, device, itself):
     """To a session of the device, by long polls, in the commit that made them."""
     headers = {"x-auth-account": "nora", "x-auth-token": itself.token}

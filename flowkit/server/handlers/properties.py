@@ -170,7 +170,9 @@ def _heard(reader: Reader, device: StoredObject) -> dict[str, Any]:
 
 
 def _check_entry(_call: Call, entry: dict[str, Any]) -> dict[str, Any]:
-    _read_change(entry.get("reported"))
+    if _read_change(entry.get("reported")).version is not None:
+        # another version would be refused for ever, and hold up the line
+        raise BadRequest("reported.version: is for direct calls; entries are taken in their order")
     others = sorted(set(entry) - {"reported"})
     if others:
         raise BadRequest(f"{others[0][:64]}: stands beside reported, which is an entry of its own")

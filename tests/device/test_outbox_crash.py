@@ -189,3 +189,41 @@ def test_what_was_acknowledged_survives_a_power_cut(tmp_path, monkeypatch, seed)
         assert put - gone <= waiting | dead
         assert {what for kind, what in said if kind == "dead"} <= dead
         assert not settled & waiting
+
+
+RARE = """
+import os, sys
+from flowkit.device import Outbox
+box = Outbox(sys.argv[1])
+box.put("air", {"n": 2})
+os.write(1, b"put")
+box.close()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("point", "said"), [("file created", b""), ("set aside", b""), ("before close", b"put")]
+)
+def test_a_kill_at_a_rare_moment_leaves_a_file_that_opens(tmp_path, point, said):
+    """While it is made, while a damaged one is set aside, while it is closed."""
+    path = tmp_path / "box.db"
+    if point == "set aside":
+        with Outbox(str(path)) as box:
+            box.put_many("air", [{"n": number, "text": "x" * 500} for number in range(100)])
+        content = bytearray(path.read_bytes())
+        content[4096:20_000] = os.urandom(20_000 - 4096)
+        path.write_bytes(content)
+    environ = {**os.environ, "FLOWKIT_CRASH_POINT": f"{point}:1"}
+    child = subprocess.run(
+        [sys.executable, "-c", RARE, str(path)], env=environ, capture_output=True, timeout=30
+    )
+    assert child.returncode == -signal.SIGKILL, child.stderr
+    assert child.stdout == said
+    with Outbox(str(path)) as box:
+        waiting = box.pending.count
+        box.put("air", {"n": 3})
+        assert box.pending.count == waiting + 1
+    assert waiting >= (point == "before close")
+    if point == "set aside":
+        assert list(tmp_path.glob("box.db.broken-*"))

@@ -8,6 +8,7 @@ round trip of 50 ms. ``QUICK=1`` measures a tenth of everything.
 import json
 import os
 import resource
+import shutil
 import sqlite3
 import statistics
 import subprocess
@@ -99,6 +100,43 @@ def puts(folder: Path) -> None:
         f" (bare {medians['bare SQLite, 8 threads'] / medians['bare SQLite, one thread']:.1f} x)"
     )
     box.close()
+
+
+SLOW = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <unistd.h>
+static int slow(const char *name, int fd) {
+    int (*real)(int) = dlsym(RTLD_NEXT, name);
+    usleep(SYNC_US);
+    return real(fd);
+}
+int fsync(int fd) { return slow("fsync", fd); }
+int fdatasync(int fd) { return slow("fdatasync", fd); }
+"""
+
+
+def slow_disk(folder: Path, milliseconds: int) -> None:
+    """One thread and eight where a sync takes longer, as on a memory card; needs a C compiler."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        print("  (no C compiler: a slower disk was not tried)")
+        return
+    source, library = folder / "slow.c", folder / "slow.so"
+    source.write_text(SLOW)
+    flags = [f"-DSYNC_US={milliseconds * 1000}", "-shared", "-fPIC", "-o", str(library)]
+    subprocess.run([compiler, *flags, str(source), "-ldl"], check=True)
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from bench_device import *;"
+        "box = Outbox(sys.argv[2]); put = lambda: box.put('air', ENTRY);"
+        "one, eight = rate(put, 400), rate(put, 3200, 8);"
+        "print(f'  one thread {one:,.0f} puts/s, 8 threads {eight:,.0f}: {eight / one:.1f} x')"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code, str(HERE), str(folder / f"slow{milliseconds}.db")],
+        env={**os.environ, "LD_PRELOAD": str(library)},
+        check=True,
+    )
 
 
 def drain(folder: Path, server: ServerProcess, url: str) -> None:
@@ -217,6 +255,9 @@ def main() -> None:
         folder = Path(name)
         print("durable puts")
         puts(folder)
+        for milliseconds in (1, 5):
+            print(f"the same, with {milliseconds} ms more for each sync")
+            slow_disk(folder, milliseconds)
         with ServerProcess(folder / "data") as server:
             owner = HttpLink(server.url, "nora", server.secret)
             flow = json.dumps({"path": "/nora/field", "capacity": 1_000}).encode()

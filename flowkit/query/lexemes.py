@@ -35,11 +35,14 @@ __all__ = [
 _STRING = r""" "(?:[^"\\]|\\[\s\S])*+" | '(?:[^'\\]|\\[\s\S])*+' """
 _NAME = r"(?: [^\W\d] | \$ ) [\w$-]*+"
 _REGEX = r"/ (?: [^/\\\n] | \\[\s\S] )*+ / [^\W\d_]*+"
+# The dots of a member are repeated greedily and not possessively: Python before 3.11.5 keeps what a
+# failed last round of a possessive group has consumed (the dot in ``a.``). Nothing follows that
+# could make it go back, so the cutting stays linear.
 _TRUE = rf"""
         [<>=!]= | && | \|\| | [<>()\[\],%.]
       | MATCHES [ \t\r\n]*+ {_REGEX}
       | ZIP [ \t\r\n]*+ = [ \t\r\n]*+ (?: [^\W_] (?: [^\W_] | - )*+ | {_STRING} )
-      | {_NAME} (?: [ \t\r\n]*+ \. [ \t\r\n]*+ (?: {_NAME} | [0-9]++ ) )*+
+      | {_NAME} (?: [ \t\r\n]*+ \. [ \t\r\n]*+ (?: {_NAME} | [0-9]++ ) )*
       | -?[0-9]++ (?: \.[0-9]++ )? (?: [eE][+-]?[0-9]++ )?
       | {_STRING}
       | =~ [ \t\r\n]*+ {_REGEX}

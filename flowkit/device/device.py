@@ -35,6 +35,7 @@ from flowkit.device.properties import DesiredProperties, Properties, ReportedPro
 from flowkit.device.registration import ProvisioningOperation, Registrar, Registration
 from flowkit.device.sender import Sender, SenderState
 from flowkit.errors import DeadlineExceeded, SettingsError, UsageError
+from flowkit.protocol.properties import check_device_id
 
 __all__ = ["DeviceClient"]
 
@@ -128,6 +129,7 @@ class DeviceClient:
             outbox: bounds of the file, as ``Outbox`` takes them: ``rows_max``, ``when_full`` …
 
         Raises:
+            UsageError: *device_id* cannot be the name of a device.
             SettingsError: the platform is not named, or the file belongs to another device with
                 messages that were not sent.
             DeadlineExceeded: nobody has approved it in time; the next start goes on waiting.
@@ -136,6 +138,8 @@ class DeviceClient:
         """
         if allow_remote_access:
             raise UsageError("remote access to ports of a device is not offered")
+        if device_id is not None:
+            check_device_id(device_id)
         host, name, secret = _where(instance, account, provisioning_token)
         own = HttpLink(host, name, secret, verify=verify)
         file = Outbox(str(db), instance=f"{base_url(host)}/{name}", **outbox)

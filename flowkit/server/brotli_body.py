@@ -16,16 +16,15 @@ try:
 except ModuleNotFoundError:
     brotli = None
 
-__all__ = ["is_offered", "unbrotli"]
+__all__ = ["IS_OFFERED", "unbrotli"]
 
 _SLICE_BYTES = 64 * 1024
 _BOUNDED_SINCE = (1, 2)
 
-
-def is_offered() -> bool:
-    """Whether a body may be packed so."""
-    version = tuple(map(int, brotli.__version__.split(".")[:2])) if brotli is not None else (0, 0)
-    return version >= _BOUNDED_SINCE
+IS_OFFERED = brotli is not None and (
+    tuple(map(int, brotli.__version__.split(".")[:2])) >= _BOUNDED_SINCE
+)
+"""Whether a body may be packed so."""
 
 
 def unbrotli(data: bytes, bytes_max: int, on_slice: Callable[[int], object] = bool) -> bytes:

@@ -18,7 +18,7 @@ from flowkit.errors import PlatformError, ServerError
 from flowkit.protocol.envelope import Request, Response
 from flowkit.server import message
 from flowkit.server.answers import refusal
-from flowkit.server.brotli_body import is_offered, unbrotli
+from flowkit.server.brotli_body import IS_OFFERED, unbrotli
 from flowkit.server.message import Head, Refused
 
 __all__ = ["Application", "Bounds", "answer"]
@@ -91,10 +91,10 @@ def _unpacked(
     headers = {name: value for name, value in headers.items() if name != "content-encoding"}
     if coding.lower() in ("gzip", "x-gzip"):
         return message.gunzip(body, bytes_max, on_slice), headers
-    if coding.lower() == "br" and is_offered():
+    if coding.lower() == "br" and IS_OFFERED:
         return unbrotli(body, bytes_max, on_slice), headers
     if coding.lower() not in ("identity", ""):
-        known = "gzip or br" if is_offered() else "gzip"
+        known = "gzip or br" if IS_OFFERED else "gzip"
         raise Refused(f"Content-Encoding can only be {known}", status=415)
     return body, headers
 

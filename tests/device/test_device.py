@@ -602,6 +602,7 @@ def test_bounds_of_the_queue_are_the_users_choice(server, fleet, tmp_path, name)
     ("arguments", "error", "said"),
     [
         ({"allow_remote_access": True}, UsageError, "remote access"),
+        ({"device_id": "a b"}, UsageError, "deviceId"),
         ({"instance": "not a host"}, SettingsError, "host"),
         ({"token": "ab"}, SettingsError, "account"),
         ({"verify": "/none.pem", "instance": "https://localhost:1"}, SettingsError, "/none.pem"),
@@ -614,7 +615,9 @@ def test_wrong_arguments_are_refused_at_once(server, tmp_path, monkeypatch, argu
     given = {"token": "nora/" + "x" * 28, "instance": server.url, **arguments}
     token = given.pop("token")
     with pytest.raises(error, match=said):
-        DeviceClient.start("d-00", token, tmp_path / "d.db", timeout=2, **given)
+        DeviceClient.start(
+            given.pop("device_id", "d-00"), token, tmp_path / "d.db", timeout=2, **given
+        )
 
 
 def test_a_host_without_a_server_is_tried_until_the_time_is_up(tmp_path):

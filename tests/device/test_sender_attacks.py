@@ -78,7 +78,6 @@ def test_what_a_restored_server_lost_is_sent_again_without_another_put(platform,
         box.put_many("air", [ENTRY] * 5)
         assert sender.flush(5).count == 0
         until(lambda: not box.streams())
-        sleep(0.1)
         platform.marks.clear()
         greet_now(sender)
         until(lambda: platform.marks.get("air", (0,))[0] == 5)

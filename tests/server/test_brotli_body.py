@@ -7,7 +7,7 @@ import os
 import pytest
 
 from flowkit.errors import BadRequest
-from flowkit.server.brotli_body import is_offered, unbrotli
+from flowkit.server.brotli_body import IS_OFFERED, unbrotli
 
 brotli = pytest.importorskip("brotli", reason="needs the extra: pip install 'flowkit[brotli]'")
 
@@ -42,4 +42,4 @@ def test_what_is_no_brotli_is_refused(wrong):
 
 def test_it_is_offered_where_it_can_be_bounded():
     """The installed version can."""
-    assert is_offered()
+    assert IS_OFFERED

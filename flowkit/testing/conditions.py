@@ -179,7 +179,8 @@ class Counts:
     Attributes:
         connections: accepted so far.
         open: of these, not ended yet.
-        bytes_up, bytes_down: passed on to the target, to the client.
+        bytes_up, bytes_down: passed on to the target, to the client; what has been received
+            there is counted, and so is a piece that is being written.
         swallowed_up, swallowed_down: bytes taken and dropped.
         faults: how often each fault has acted, by its name; a fault that changes how pieces
             travel is counted once per piece, one that ends connections once per connection.

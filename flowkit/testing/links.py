@@ -196,12 +196,14 @@ class _Lane:
         return self.is_silent
 
     def _send(self, part: memoryview) -> bool:
+        # Counted first: whoever has got a byte, in another thread, finds it counted.
+        self._link.tally.passed[self.direction] += len(part)
         try:
             self._sink.sendall(part)
         except OSError:
+            self._link.tally.passed[self.direction] -= len(part)
             self._sink_is_gone()
             return not self.is_over
-        self._link.tally.passed[self.direction] += len(part)
         return True
 
     def _sink_is_gone(self) -> None:

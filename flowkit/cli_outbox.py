@@ -245,7 +245,7 @@ def _way(box: Outbox, profile: str | None) -> HttpLink:
     if registration is not None and box.instance is not None:
         host, _, account = box.instance.rpartition("/")
         return HttpLink(host, account, registration["token"])
-    account_of_streamer = box.device if box.kept_all("bucket ") else None
+    account_of_streamer = box.device if box.kept_sizes("bucket ") else None
     given = Profile(host=box.instance, account=account_of_streamer)
     found, where = find_profile(profile, given=given)
     if not (found.host and found.account and found.token):

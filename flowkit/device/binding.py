@@ -15,7 +15,7 @@ from flowkit.device.rows import Ledger
 from flowkit.device.salvage import salvage
 from flowkit.errors import SettingsError
 
-__all__ = ["Owner", "begin", "bind", "give_back", "keep_all", "kept", "kept_all", "note_clock"]
+__all__ = ["Owner", "begin", "bind", "give_back", "keep_all", "kept", "kept_sizes", "note_clock"]
 
 Db = sqlite3.Connection
 Owner = tuple[str | None, str | None]
@@ -119,9 +119,9 @@ def keep_all(db: Db, values: Mapping[str, bytes | None]) -> None:
             db.execute("INSERT OR REPLACE INTO value VALUES (?, ?)", (name, data))
 
 
-def kept_all(db: Db, prefix: str) -> dict[str, bytes]:
-    """The values whose names begin with *prefix*, encoded."""
+def kept_sizes(db: Db, prefix: str) -> dict[str, int]:
+    """The bytes of each value whose name begins with *prefix*."""
     found = db.execute(
-        "SELECT name, json FROM value WHERE substr(name, 1, ?) = ?", (len(prefix), prefix)
+        "SELECT name, length(json) FROM value WHERE substr(name, 1, ?) = ?", (len(prefix), prefix)
     )
     return dict(found.fetchall())

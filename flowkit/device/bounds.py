@@ -41,8 +41,9 @@ outbox_reports_max = 1_000
 outbox_error_chars_max = 500
 """Characters of an entry's last error that are kept."""
 
-outbox_value_bytes_max = 1024 * 1024
-"""Largest of the values that are kept beside the entries, as JSON."""
+outbox_value_bytes_max = 2 * 1024 * 1024
+"""Largest of the values that are kept beside the entries, as JSON: more than any drop, so that a
+message to the device always fits."""
 
 outbox_busy_timeout_s = 5.0
 """Seconds that a commit waits for another program that has the file open, a backup for example."""
@@ -100,12 +101,23 @@ sender_piece_bytes = 256 * 1024
 """Bytes of one piece of a large payload: what a slow link carries before the time of a request is
 up, and what is lost at most when it breaks."""
 
+sender_skips_kept = 1_000
+"""Entries dropped unsent, or ranges of them, that a sender remembers for who asks what became of
+one."""
+
 sender_greet_s = 300.0
 """Seconds without any request after which a sender asks for the marks, so that a device with
 nothing to send notices a restored server, too."""
 
 sender_close_s = 5.0
 """Seconds for which a sender that is closed goes on sending what is queued, unless told."""
+
+inbound_messages_max = 1_000
+"""Messages to a device that its file keeps until the application acknowledges them; more stay with
+the platform until half of them are. One answer of the platform may go beyond."""
+
+inbound_bytes_max = 16 * 1024 * 1024
+"""Bytes of those messages, as JSON."""
 
 provisioning_poll_s = 5.0
 """Seconds between two questions of a device whether it was approved, about."""

@@ -415,7 +415,10 @@ class DeviceClient:
 
         readings = {
             "commands": Reading(
-                f"{registration.path}/commands", lambda: self._inbound.place, self._inbound.hear
+                f"{registration.path}/commands",
+                lambda: self._inbound.place,
+                self._inbound.hear,
+                has_room=lambda: self._inbound.has_room,
             ),
             "properties": Reading(f"{registration.path}/properties", lambda: None, changed),
         }

@@ -1,16 +1,20 @@
 """What becomes of messages that somebody waits for.
 
 A row that has left the outbox was stored, unless it had become a skip before. So whoever learns a
-mark first notes which of the awaited rows are skips; it is the only one who lets rows go.
+mark first notes which of the awaited rows are skips; it is the only one who lets rows go. And the
+last skips that went out are remembered, for those who begin to wait after that.
 """
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from flowkit.device import bounds
 from flowkit.errors import BadRequest, DeadlineExceeded, OutboxError, UsageError
 
 if TYPE_CHECKING:
@@ -69,7 +73,12 @@ class Fates:
         self._outbox = outbox
         self._desk = desk
         self._waited: dict[str, _Fate] = {}
+        self._skipped: deque[tuple[str, Row]] = deque(maxlen=bounds.sender_skips_kept)
         self._lock = Lock()
+
+    def sending(self, box: str, rows: Iterable[Row]) -> None:
+        """These are about to go out, perhaps once more: a skip among them is one for ever."""
+        self._skipped.extend((box, row) for row in rows if row.skip is not None)
 
     def note(self, stream: str) -> None:
         """A mark of *stream* is about to be believed: what is a skip by now was not stored."""
@@ -106,10 +115,21 @@ class Fates:
         row: Row | None = self._outbox.find(fate.receipt)
         if row is not None and row.skip is None:
             return False
-        reason = fate.skip if row is None else row.skip
+        reason = (fate.skip or self._skip_of(fate.receipt)) if row is None else row.skip
         for letter in self._outbox.dead():  # it may have died before anybody waited
             if letter.message == fate.receipt.message:
                 raise BadRequest(letter.error)
         if reason is None:
             return True
         raise OutboxError(self._outbox.path, f"the message was not sent: {reason}")
+
+    def _skip_of(self, receipt: Receipt) -> str | None:
+        """Why it was not sent, if a skip in its place has gone out lately."""
+        for box, row in list(self._skipped):
+            if (
+                box == receipt.box
+                and row.stream == receipt.stream
+                and row.sequence <= receipt.sequence <= row.to
+            ):
+                return row.skip
+        return None

@@ -2,7 +2,8 @@
 
 A message is a drop in the Flow of the device's commands. It is written to the file together with
 the place behind it, so a crash neither loses nor doubles one; it is handed out again after every
-start until it was acknowledged.
+start until it was acknowledged. When too many wait, no more are fetched: they are as safe where
+they are, and the file does not grow without end under an application that takes none.
 
 Source: ``docs/reference/devices.rst`` (messages to a device), ``positions`` 4.
 """
@@ -17,6 +18,7 @@ from threading import Condition
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from flowkit.device import bounds
 from flowkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -67,18 +69,35 @@ class Inbound:
 
     def read(self) -> None:
         """Look into the file, at the start and when it became another device's."""
-        kept = self._outbox.kept_all(_KEPT)
+        sizes = self._outbox.kept_sizes(_KEPT)
         place = self._outbox.kept(_PLACE) or {}
+        sizes.pop(_PLACE, None)
         with self._turn:
-            numbers = (int(name.removeprefix(_KEPT)) for name in kept if name != _PLACE)
-            self._waiting = deque(sorted(numbers))
+            self._sizes = {int(name.removeprefix(_KEPT)): size for name, size in sizes.items()}
+            self._bytes = sum(self._sizes.values())
+            self._waiting = deque(sorted(self._sizes))
             self._next = int(place.get("next", 1))
             self._place: str | None = place.get("position")
+            self._is_full = False
+            self._look_at_room()
 
     @property
     def place(self) -> str:
         """Where to go on: what came before is in the file."""
         return self._place or "start"
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more messages are to be fetched."""
+        return not self._is_full
+
+    def _look_at_room(self) -> None:
+        """Full at the bound, then until half of it is free: no session for each ``ack``."""
+        share = 0.5 if self._is_full else 1.0
+        self._is_full = (
+            len(self._sizes) >= bounds.inbound_messages_max * share
+            or self._bytes >= bounds.inbound_bytes_max * share
+        )
 
     def hear(self, message: Mapping[str, Any]) -> None:
         """Take in a message of the reader of the device's commands."""
@@ -97,12 +116,15 @@ class Inbound:
                 "at": drop.get("creationDate") or 0,
             }
         values[_PLACE] = {"position": position, "next": number + len(values)}
-        self._outbox.keep_all(values)
+        sizes = self._outbox.keep_all(values)
         with self._turn:
             self._place = position
             if len(values) > 1:
                 self._next = number + 1
+                self._sizes[number] = sizes[f"{_KEPT}{number}"]
+                self._bytes += self._sizes[number]
                 self._waiting.append(number)
+                self._look_at_room()
                 self._turn.notify()
 
     def receive(self, timeout_s: float | None) -> InboundMessage | None:
@@ -127,6 +149,9 @@ class Inbound:
     def ack(self, number: int) -> None:
         """Forget a message."""
         self._outbox.keep_all({f"{_KEPT}{number}": None})
+        with self._turn:
+            self._bytes -= self._sizes.pop(number, 0)
+            self._look_at_room()
 
     def close(self) -> None:
         """Nobody waits any more."""

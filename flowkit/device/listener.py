@@ -3,6 +3,7 @@
 Each reader follows one Flow from a place that the caller keeps, so nothing is missed while the
 device is away, as long as the Flow's history goes back that far; where it does not, the platform
 says so with a gap. A poll that fails ends the session, and the next one begins from the places.
+A session has the readers whose callers have room, and ends when those are others.
 
 Source: protocol 9.1 (polling), ``positions`` 4 and 6 (readers).
 """
@@ -20,7 +21,7 @@ from flowkit import limits
 from flowkit.device import bounds
 from flowkit.device.link import Connection, HttpLink
 from flowkit.device.pauses import backoff_s
-from flowkit.errors import FlowKitError, ProtocolError
+from flowkit.errors import FlowKitError, PlatformError, ProtocolError, TransportError
 
 __all__ = ["Listener", "Reading"]
 
@@ -38,11 +39,13 @@ class Reading:
         place: where to begin, each time: a position, ``"start"``, or None for now.
         heard: called with each message that has a place or says that something is missing; what it
             raises ends the session, and the message comes again.
+        has_room: whether the caller can take more; looked at after each poll.
     """
 
     path: str
     place: Callable[[], str | None]
     heard: Callable[[Mapping[str, Any]], object]
+    has_room: Callable[[], bool] = lambda: True
 
 
 class Listener:
@@ -84,8 +87,11 @@ class Listener:
         while not self._ended.is_set():
             try:
                 self._session()
-            except FlowKitError as error:
+                continue
+            except (PlatformError, TransportError) as error:
                 _log.debug("listening to %s: %s", self._link.name, error)
+            except FlowKitError as error:
+                _log.warning("what %s tells cannot be taken in: %s", self._link.name, error)
             except Exception:  # noqa: BLE001 - a listener that died would hear nothing any more
                 _log.exception("listening to %s failed", self._link.name)
             self._connection.close()
@@ -93,26 +99,31 @@ class Listener:
             self._ended.wait(backoff_s(self._level))
 
     def _session(self) -> None:
-        """From a new session to its end."""
+        """From a new session to its end, or until the readers that have room are others."""
         connection = self._connection
+        followed = self._with_room()
         made = connection.ask("POST", ("session",), outside=True)
         address = ("session", str(made.body["id"]), "polling")
-        for name, reading in self._readings.items():
-            self._subscribe(connection, address, name, reading)
-        begun: set[str] = set()
-        while not self._ended.is_set():
+        for name in followed:
+            self._subscribe(connection, address, name, self._readings[name])
+        awaited = set(followed)
+        while not self._ended.is_set() and followed == self._with_room():
             for message in self._poll(connection, address):
-                self._take(message, begun)
-            if begun == set(self._readings):
+                self._take(message, awaited)
+            if not awaited:
                 self._level = 0
 
-    def _take(self, message: Mapping[str, Any], begun: set[str]) -> None:
-        """One message of a poll; the names of readers that have begun are added to *begun*."""
+    def _with_room(self) -> list[str]:
+        """The names of the readers whose callers can take more."""
+        return [name for name, reading in self._readings.items() if reading.has_room()]
+
+    def _take(self, message: Mapping[str, Any], awaited: set[str]) -> None:
+        """One message of a poll; a reader that has begun is not *awaited* any more."""
         if "head" not in message:
             self._hear(message)
             return
-        begun.add(_begun(message))
-        if begun == set(self._readings):
+        awaited.discard(_begun(message))
+        if not awaited:
             self._begun()
 
     def _subscribe(

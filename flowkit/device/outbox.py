@@ -471,19 +471,19 @@ class Outbox:
         """Keep a small JSON value under *name* in the same file; None takes it out."""
         self.keep_all({name: value})
 
-    def keep_all(self, values: Mapping[str, Any]) -> None:
-        """Keep several values in one commit."""
+    def keep_all(self, values: Mapping[str, Any]) -> dict[str, int]:
+        """Keep several values in one commit; the bytes of each, as JSON."""
         given = {
             name: None if value is None else encode_value(name, value)
             for name, value in values.items()
         }
 
         self._file.write(lambda db: binding.keep_all(db, given))
+        return {name: len(data or b"") for name, data in given.items()}
 
-    def kept_all(self, prefix: str) -> dict[str, Any]:
-        """The values whose names begin with *prefix*."""
-        found = self._file.read(lambda db: binding.kept_all(db, prefix))
-        return {name: json.loads(data) for name, data in found.items()}
+    def kept_sizes(self, prefix: str) -> dict[str, int]:
+        """The values whose names begin with *prefix*: the bytes of each, as JSON."""
+        return self._file.read(lambda db: binding.kept_sizes(db, prefix))
 
     def kept(self, name: str) -> Any:
         """The value that is kept under *name*; None if there is none."""

@@ -181,8 +181,7 @@ class Sender:
         Raises:
             DeadlineExceeded: it is still queued.
             BadRequest: the server refused it for good; it is among the dead letters.
-            OutboxError: it was dropped before it was sent: for its age, for room, or for a newer
-                one.
+            OutboxError: it was dropped unsent: for its age, for room, or for a newer one.
             UsageError: the sender was closed meanwhile.
         """
         self._fates.wait(receipt, timeout_s)
@@ -308,6 +307,7 @@ class Sender:
         if self.outbox.box != box:
             return
         parcel = pack(box, rows, more)
+        self._fates.sending(box, parcel.all_rows)
         body, headers = self._compressor.pack(parcel.body, how)
         crash_point("before request")
         try:

@@ -16,10 +16,10 @@ from time import monotonic
 
 import pytest
 
-from flowkit import mem
+from flowkit import limits, mem
 from flowkit.client.api import API
 from flowkit.client.credentials import Token
-from flowkit.device import Compression, DeviceClient
+from flowkit.device import Compression, DeviceClient, bounds
 from flowkit.errors import (
     BadRequest,
     ConnectError,
@@ -479,6 +479,51 @@ def test_inbound_messages_come_again_until_they_are_acknowledged(
         messages = client.messages()
         assert [next(messages).payload["n"] for _ in range(2)] == [1, 2]
         assert client.receive(0.1) is None
+
+
+def test_messages_that_nobody_takes_stay_with_the_platform(
+    api, server, fleet, tmp_path, name, monkeypatch
+):
+    """Beyond the bound none is fetched, the properties go on, and all come in the end, in order."""
+    monkeypatch.setattr(bounds, "inbound_messages_max", 4)
+    with device(name, fleet, tmp_path, server.url) as client:
+        (found,) = api.device.find(mem.deviceId == name)
+
+        def command(number):
+            api.drop.create({"path": f"{found['path']}/commands", "elems": {"n": number}})
+
+        def desire(number):
+            api.request("POST", f"/device/{found['id']}/desired", {"values": {"n": number}})
+            until(lambda: client.get_desired_properties().values == {"n": number})
+
+        desire(1)  # it listens
+        for number in range(4):
+            command(number)
+        held = [client.receive(10) for _ in range(4)]
+        desire(2)
+        for number in range(4, 7):
+            command(number)
+        desire(3)
+        assert client.receive(0) is None, "fetched beyond the bound"
+        held[0].ack()
+        held[0].ack()
+        held[1].ack()
+        desire(4)
+        assert client.receive(0) is None, "fetched before half of the bound was free"
+        held[2].ack()
+        desire(5)
+        rest = [client.receive(10) for _ in range(3)]
+        assert [each.payload["n"] for each in held + rest] == list(range(7))
+
+
+def test_a_message_as_large_as_a_request_can_be_is_heard(api, server, fleet, tmp_path, name):
+    """It is kept with what says which it is, and both fit."""
+    with device(name, fleet, tmp_path, server.url) as client:
+        (found,) = api.device.find(mem.deviceId == name)
+        path = f"{found['path']}/commands"
+        text = "x" * (limits.body_bytes_max - len(json.dumps({"path": path, "elems": {"x": ""}})))
+        api.drop.create({"path": path, "elems": {"x": text}})
+        assert client.receive(10).payload == {"x": text}
 
 
 # The end, and the file

@@ -190,6 +190,20 @@ def test_a_missing_flow_that_nobody_makes_is_asked_for_with_growing_pauses(serve
     assert len(called) <= 6
 
 
+def test_wait_knows_what_was_dropped_before_it_began(api, server, box):
+    """The skips went out first, as one range; what was stored beside them was stored."""
+    with sending(box, server, start=False) as sender:
+        given = [box.put("state", entry(number)) for number in range(3)]
+        newest = box.replace("state", entry(3))
+        sender.start()
+        assert sender.flush(5).count == 0
+        assert not box.streams()
+        for receipt in given:
+            with pytest.raises(OutboxError, match="superseded"):
+                sender.wait(receipt, 5)
+        sender.wait(newest, 5)
+
+
 def test_wait_says_what_became_of_a_message(api, server, box):
     """Stored, refused, replaced by a newer one, or still queued."""
     with sending(box, server, start=False) as sender:

@@ -1,8 +1,10 @@
 """The two documents that a device shares with its platform, as they stand in its file.
 
-**Desired** properties come from the platform. They are replaced when a newer version is heard, or
-any version of another generation: a platform that was restored, or a device that was made anew,
-begins a new generation, and its documents are believed although their numbers are smaller.
+**Desired** properties come from the platform. A change that is told replaces them when its version
+is newer, or of another generation: a platform that was restored, or a device that was made anew,
+begins a new one. What is read whole, at the begin of each session, is believed whatever its number
+is: it was asked for after everything that was heard before, so a lower version means that the
+platform went back, also when its data was put back by hand and the generation is the same.
 
 **Reported** properties go to the platform. The file has the document as the application last gave
 it; what is sent is an entry of the outbox in a stream of its own, so it arrives once, in order, and
@@ -96,10 +98,13 @@ class Properties:
         return self._desired is not None
 
     def hear_all(self, said: Mapping[str, Any]) -> None:
-        """Take in what ``GET /device/<id>/properties`` answered."""
+        """Take in what ``GET /device/<id>/properties`` answered.
+
+        It must have been asked for after all that was heard before, in the thread that hears.
+        """
         generation = str(said.get("generation", ""))
         desired = said.get("desired") or {}
-        self._hear(DesiredProperties(desired["version"], desired["values"], generation))
+        self._hear(DesiredProperties(desired["version"], desired["values"], generation), whole=True)
         self._converge((said.get("reported") or {}).get("values") or {})
 
     def _converge(self, there: Mapping[str, Any]) -> None:
@@ -118,17 +123,12 @@ class Properties:
         """Take in one change, as it is written to the Flow of the device's properties."""
         if elems.get("kind") == "desired":
             generation = str(elems.get("generation", ""))
-            self._hear(DesiredProperties(elems["version"], elems["values"], generation))
+            changed = DesiredProperties(elems["version"], elems["values"], generation)
+            self._hear(changed, whole=False)
 
-    def _hear(self, said: DesiredProperties) -> None:
+    def _hear(self, said: DesiredProperties, *, whole: bool) -> None:
         with self._lock:
-            known = self._desired
-            is_old = (
-                known is not None
-                and known.generation == said.generation
-                and known.version >= said.version
-            )
-            if is_old:
+            if self._desired is not None and not _is_news(said, self._desired, whole=whole):
                 return
             values = {"version": said.version, "values": said.values, "generation": said.generation}
             self._outbox.keep("desired", values)
@@ -205,6 +205,12 @@ class Properties:
             present = self._outbox.kept("reported")
             if present is not None and not present["is_queued"]:
                 self._queue(present["values"])
+
+
+def _is_news(said: DesiredProperties, known: DesiredProperties, *, whole: bool) -> bool:
+    if whole or said.generation != known.generation:
+        return said != known
+    return said.version > known.version
 
 
 def _check(values: object) -> None:

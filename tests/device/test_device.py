@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
 import threading
 from contextlib import closing, contextmanager
 from time import monotonic
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -456,6 +458,38 @@ def test_a_large_document_is_no_hang(api, server, fleet, tmp_path, name):
         assert client.get_desired_properties_if_newer(1) is None
         assert client.get_desired_properties_if_newer(0).version == 1
         assert client.get_desired_properties_if_newer().version == 1
+
+
+@pytest.mark.slow
+def test_a_device_follows_a_platform_whose_folder_was_put_back(tmp_path, name):
+    """Copied by hand, so the generation is the same and the version lower."""
+    data, copy = tmp_path / "data", tmp_path / "copy"
+
+    def desire(server, values):
+        with server.connect(secret) as api:
+            (found,) = api.device.find(mem.deviceId == name)
+            said = api.request("POST", f"/device/{found['id']}/desired", {"values": values})
+        return said["version"]
+
+    with ServerProcess(data) as server:
+        port, secret, url = urlsplit(server.url).port, server.secret, server.url
+        with server.connect() as api:
+            made = api.provisioning_token.create({"autoApprove": True})
+        token = "nora/" + made["provisioningToken"]
+        with device(name, token, tmp_path, url):
+            pass
+        assert desire(server, {"rate": 1}) == 1
+    shutil.copytree(data, copy)
+    with ServerProcess(data, "--port", str(port)) as server:
+        assert desire(server, {"rate": 2}) == 2
+        with device(name, token, tmp_path, url) as client:
+            until(lambda: client.get_desired_properties().values == {"rate": 2})
+    shutil.rmtree(data)
+    shutil.copytree(copy, data)
+    with ServerProcess(data, "--port", str(port)), device(name, token, tmp_path, url) as client:
+        until(lambda: client.get_desired_properties().version == 1)
+        assert client.get_desired_properties().values == {"rate": 1}
+        assert client.get_desired_properties_if_newer(2).version == 1
 
 
 # Messages to the device

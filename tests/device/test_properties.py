@@ -28,19 +28,34 @@ def queued(box):
     return [row.entry for row in box.peek(REPORTED) if row.skip is None]
 
 
+def change(version, values, generation="g1"):
+    """What the Flow of the properties tells."""
+    return {"kind": "desired", "version": version, "values": values, "generation": generation}
+
+
 def test_a_lower_version_of_another_generation_is_news(path):
     """D7: the platform was restored, or the device made anew; in one generation it is only old."""
     told = []
     with Outbox(path) as box:
         properties = Properties(box, told.append)
         properties.hear_all(heard(7, {"rate": 7}))
-        properties.hear_all(heard(6, {"rate": 6}))
-        properties.hear_all(heard(7, {"rate": "other"}))
+        properties.hear_change(change(6, {"rate": 6}))
+        properties.hear_change(change(7, {"rate": "other"}))
         assert properties.desired == DesiredProperties(7, {"rate": 7}, "g1")
-        properties.hear_all(heard(2, {"rate": 2}, "g2"))
+        properties.hear_change(change(2, {"rate": 2}, "g2"))
     with Outbox(path) as box:
         assert Properties(box, told.append).desired == DesiredProperties(2, {"rate": 2}, "g2")
     assert [each.version for each in told] == [7, 2]
+
+
+def test_what_is_read_whole_is_believed(path):
+    """The platform's data was put back by hand: lower, or as high again by another way."""
+    told = []
+    with Outbox(path) as box:
+        properties = Properties(box, told.append)
+        for version, rate in ((7, 7), (7, 7), (5, 5), (5, "other")):
+            properties.hear_all(heard(version, {"rate": rate}))
+    assert [(each.version, each.values["rate"]) for each in told] == [(7, 7), (5, 5), (5, "other")]
 
 
 class _Died(BaseException):

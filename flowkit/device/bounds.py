@@ -51,6 +51,10 @@ outbox_busy_timeout_s = 5.0
 outbox_wal_bytes = 4 * 1024 * 1024
 """Bytes that the write-ahead log keeps when it starts anew: a full disk does not stop settling."""
 
+outbox_disk_left_bytes = 8 * 1024 * 1024
+"""Bytes of the disk that a put leaves free, at most a quarter of it: the log of the file may grow
+by its 4 MiB, and the file by as much, before anything that is settled makes room."""
+
 outbox_free_pages_min = 256
 """Free pages of 4 KiB below which a file does not give room back to the disk."""
 

@@ -35,7 +35,7 @@ from flowkit.device.leaving import Leaving
 from flowkit.device.letters import DeadLetter, Report
 from flowkit.device.marks import Learned
 from flowkit.device.opening import open_file
-from flowkit.device.room import Policy, Room
+from flowkit.device.room import Policy, Room, check_disk
 from flowkit.device.rows import Fresh, Ledger, Row
 from flowkit.device.telling import Teller
 from flowkit.errors import FlowKitError, SettingsError, UsageError
@@ -213,6 +213,7 @@ class Outbox:
 
         def job(db: Db) -> tuple[list[Receipt], list[Report]]:
             ledger.check_line(stream)
+            check_disk(db, self.path, size)
             now_ms = self._ages.now()
             told = self._leaving.expired_now_and_then(db, now_ms)
             if replaces and stream in ledger.lines:

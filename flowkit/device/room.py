@@ -5,15 +5,19 @@ Source: positions 9 (what is dropped is settled by a skip, and counted).
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sqlite3
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from flowkit.device import bounds
 from flowkit.device.rows import Ledger
-from flowkit.errors import OutboxFull, SettingsError
+from flowkit.errors import OutboxError, OutboxFull, SettingsError
 
-__all__ = ["Policy", "Room"]
+__all__ = ["Policy", "Room", "check_disk"]
+
+_PAGE_BYTES = 4096
 
 Db = sqlite3.Connection
 Policy = Literal["refuse", "drop oldest", "drop by priority"]
@@ -127,3 +131,28 @@ class Room:
             chosen.append((stream, sequence))
             ledger.cursor = row_id + 1
         return chosen
+
+
+def check_disk(db: Db, path: str, size: int) -> None:
+    """Refuse to put *size* bytes where what waits could then not be sent any more.
+
+    What is settled is first written to the log of the file, and the log is emptied into the file:
+    on a disk that is full to its last byte neither can be done, and nothing ever makes room.
+
+    Raises:
+        OutboxError: the disk has too little left; ``full`` is set, and nothing was put.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # a system that does not tell
+        disk = os.statvfs(path)
+        free = disk.f_bavail * disk.f_frsize
+        kept = min(bounds.outbox_disk_left_bytes, disk.f_blocks * disk.f_frsize // 4)
+        if free >= kept + 2 * size:  # an entry stands in the log, and then in the file
+            return
+        inside = db.execute("PRAGMA freelist_count").fetchone()[0] * _PAGE_BYTES
+        if free + inside < kept + 2 * size:
+            raise OutboxError(
+                path,
+                f"the disk is full: {free // 1024} KiB are left, of which "
+                f"{kept // 1024} KiB stay free so that what waits can be sent",
+                full=True,
+            )

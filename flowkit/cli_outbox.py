@@ -187,16 +187,17 @@ def export(file: Path) -> None:
     """
     with one_sentence(), _look(file) as seen:
         for letter in seen.dead():
-            _print(letter, {"dead": letter.error})
+            _print(letter, seen.payload(letter), {"dead": letter.error})
         for row in (row for held in seen.held() for row in seen.rows(held.stream)):
-            payload = seen.payload(row)
             if row.skip is None:
-                _print(row, {"payload": base64.b64encode(payload).decode()} if payload else {})
+                _print(row, seen.payload(row), {})
 
 
-def _print(what: Any, more: dict[str, Any]) -> None:
+def _print(what: Any, payload: bytes, more: dict[str, Any]) -> None:
     said = {name: getattr(what, name) for name in ("stream", "sequence", "message", "made_ms")}
     said |= {"entry": json.loads(what.entry or b"null"), **more}
+    if payload:
+        said["payload"] = base64.b64encode(payload).decode()
     click.echo(json.dumps(said, ensure_ascii=False))
 
 

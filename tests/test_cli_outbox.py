@@ -67,6 +67,17 @@ def test_it_lists_shows_and_exports_while_a_program_has_the_file(path):
     assert "open in no process" in run("list", path)[1][0]
 
 
+def test_a_dead_letter_is_exported_with_its_payload(path):
+    """What was refused is the most worth rescuing; one larger than a piece is whole, too."""
+    payload = bytes(range(256)) * 2000
+    with Outbox(path) as box:
+        box.put("air", {"n": 4}, payload=payload)
+        box.bury(box.peek("air")[-1], "400 no such stream")
+    dead = [json.loads(line) for line in run("export", path)[1]][1]
+    assert (dead["entry"], dead["dead"]) == ({"n": 4}, "400 no such stream")
+    assert base64.b64decode(dead["payload"]) == payload
+
+
 def test_what_changes_the_file_is_refused_while_it_is_open(path):
     """With the words that say who has it."""
     with Outbox(path):

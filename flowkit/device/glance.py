@@ -109,12 +109,16 @@ class Glance:
         found: int | None = self._all("SELECT min(made_ms) FROM row WHERE state=0")[0][0]
         return found
 
-    def payload(self, row: Row) -> bytes:
-        """All that lies beside an entry."""
-        place = row.payload
-        if place is None or not row.payload_bytes:
+    def payload(self, held: Row | DeadLetter) -> bytes:
+        """All that lies beside an entry that waits, or beside a dead one."""
+        size = held.payload_bytes
+        if not size:
             return b""
-        return self._tried(lambda: rows.piece(self._db, place, 0, row.payload_bytes))
+        if isinstance(held, DeadLetter):
+            place = self._tried(lambda: letters.payload_place(self._db, held.id))
+        else:
+            place = held.payload
+        return b"" if place is None else self._tried(lambda: rows.piece(self._db, place, 0, size))
 
     def close(self) -> None:
         """Close it."""

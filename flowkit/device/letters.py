@@ -22,6 +22,7 @@ __all__ = [
     "count_dropped",
     "dead",
     "named",
+    "payload_place",
     "remove",
     "report",
     "reports",
@@ -133,6 +134,12 @@ def dead(db: Db) -> list[DeadLetter]:
         " died_ms, attempts FROM dead ORDER BY id"
     )
     return [DeadLetter(*row) for row in found]
+
+
+def payload_place(db: Db, letter: int) -> int | None:
+    """Where the payload of a dead letter lies; None without one, or without the letter."""
+    found = db.execute("SELECT payload FROM dead WHERE id=?", (letter,)).fetchone()
+    return None if found is None else found[0]
 
 
 def remove(db: Db, letter: int, *, with_payload: bool) -> None:

@@ -6,8 +6,11 @@ Source: ``docs/reference/streams.rst``.
 from __future__ import annotations
 
 import base64
+import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from flowkit import limits
 from flowkit.client import finding
 from flowkit.client.services import Service, verb
 from flowkit.errors import UsageError
@@ -43,12 +46,13 @@ class Payloads:
 
     @verb
     def read(self, id: str, *, offset: int = 0, size: int | None = None, **params: Any) -> Any:  # noqa: A002
-        """A part of a payload.
+        """A payload, or a part of it; one that is larger than an answer with several requests.
 
         Args:
             id: what ``elems._message.payload`` of the drop says.
             offset: its first byte.
-            size: most bytes; None for as many as one answer holds.
+            size: most bytes; None for all to the end.
+            params: ``timeout=`` is for each request.
 
         Returns:
             the bytes; fewer than *size*, or none, at the end.
@@ -60,9 +64,14 @@ class Payloads:
         for name, value in (("offset", offset), ("size", size)):
             if value is not None and (type(value) is not int or value < 0):
                 raise UsageError(f"{name}={value!r} is not a whole number from 0")
-        params |= {"offset": offset, **({} if size is None else {"size": size})}
-
-        def shape(body: Any) -> bytes:
-            return base64.b64decode(body["data"])
-
-        return self._api.call("GET", ("payload", id), params, shape=shape)
+        end = math.inf if size is None else offset + size
+        parts: list[bytes] = []
+        while True:
+            part = {"offset": offset, "size": min(end - offset, limits.payload_part_bytes_max)}
+            told = self._api.call("GET", ("payload", id), {**params, **part, "envelope": True})
+            parts.append(base64.b64decode(told.body["data"]))
+            offset += len(parts[-1])
+            if not parts[-1] or offset >= min(end, told.body["bytes"]):
+                break
+        whole = b"".join(parts)
+        return replace(told, body=whole) if params.get("envelope") else whole

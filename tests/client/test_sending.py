@@ -63,8 +63,8 @@ def test_entries_of_a_line_pass_through_create_many(world):
 def test_a_message_is_sent_found_and_read(world):
     """Upload, entry, drop, payload: over HTTP from end to end."""
     opened, api, device, string = world
-    data = bytes(range(256)) * 3_000
-    parts = [data[:500_000], data[500_000:]]
+    data = bytes(range(256)) * 9_000  # more than two answers hold
+    parts = [data[at : at + 500_000] for at in range(0, len(data), 500_000)]
     address = urlsplit(opened.url)
     link = http.client.HTTPConnection(str(address.hostname), address.port, timeout=20)
     for n, part in enumerate(parts):
@@ -78,7 +78,7 @@ def test_a_message_is_sent_found_and_read(world):
 
     import hashlib
 
-    claim = {"pieces": 2, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    claim = {"pieces": len(parts), "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     api.stream.create({"group": "house", "name": "air", "messageIdPattern": "{uuid}"})
     place = {"group": "house", "stream": "air", "contentType": "image/png"}
     (stored,) = device.drop.create_many(
@@ -91,7 +91,18 @@ def test_a_message_is_sent_found_and_read(world):
     payload = drop["elems"]["_message"]["payload"]
     assert api.payload.read(payload) == data
     assert api.payload.read(payload, offset=499_990, size=20) == data[499_990:500_010]
+    assert api.payload.read(payload, offset=1, size=2_000_000) == data[1:2_000_001]
+    assert api.payload.read(payload, offset=2_000_000, size=2_000_000) == data[2_000_000:]
     assert api.payload.read(payload, offset=len(data)) == b""
+    assert api.payload.read(payload, size=0) == b""
+    told = api.payload.read(payload, envelope=True)
+    assert (told.status, told.body) == (200, data)
+    with api.lazy() as graph:
+        later = graph.payload.read(payload)
+    assert later == data
+    calls = api.async_()
+    calls.payload.read(payload)
+    assert list(calls.results()) == [data]
     assert api.stream.open(stream) == {"batches": [], "messages": [], "conflicts": 0}
     with pytest.raises(NotFound):
         device.payload.read(payload)

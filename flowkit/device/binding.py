@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from flowkit.device import bounds
 from flowkit.device.ages import AgeClock
@@ -13,9 +14,20 @@ from flowkit.device.opening import Opened
 from flowkit.device.room import Room
 from flowkit.device.rows import Ledger
 from flowkit.device.salvage import salvage
-from flowkit.errors import SettingsError
+from flowkit.errors import FlowKitError, SettingsError
 
-__all__ = ["Owner", "begin", "bind", "give_back", "keep_all", "kept", "kept_sizes", "note_clock"]
+__all__ = [
+    "Owner",
+    "begin",
+    "bind",
+    "free_pages",
+    "give_back",
+    "give_back_more",
+    "keep_all",
+    "kept",
+    "kept_sizes",
+    "note_clock",
+]
 
 Db = sqlite3.Connection
 Owner = tuple[str | None, str | None]
@@ -91,17 +103,38 @@ def note_clock(db: Db, ages: AgeClock, *, always: bool = False) -> None:
         db.execute("INSERT OR REPLACE INTO meta VALUES ('age', ?), ('wall', ?)", note)
 
 
-def give_back(db: Db) -> None:
-    """Give some room of a file that is mostly empty back to the disk.
+def give_back(db: Db, pages: int = bounds.outbox_free_pages_step) -> bool:
+    """Give some room of a file that is mostly empty back to the disk; whether there was any.
 
     Python's sqlite3 stops after the first page of a larger count, so they are asked for one by one.
     """
-    free = db.execute("PRAGMA freelist_count").fetchone()[0]
+    free = free_pages(db)
     if free < bounds.outbox_free_pages_min:
-        return
-    if free * 2 > db.execute("PRAGMA page_count").fetchone()[0]:
-        for _ in range(bounds.outbox_free_pages_step):
-            db.execute("PRAGMA incremental_vacuum(1)")
+        return False
+    if free * 2 <= db.execute("PRAGMA page_count").fetchone()[0]:
+        return False
+    for _ in range(pages):
+        db.execute("PRAGMA incremental_vacuum(1)")
+    return True
+
+
+def give_back_more(write: Callable[[Callable[[Db], bool]], bool], freed: int) -> None:
+    """The same after many pages were freed at once, as by a large payload: twice as many of them.
+
+    So a file is not much larger than twice what is in it. Each step is a commit of its own and lets
+    those in between who put something. Where it fails, the next time will do.
+    """
+    step = bounds.outbox_free_pages_alone
+    with contextlib.suppress(FlowKitError):
+        for _ in range(2 * freed // step):
+            if not write(lambda db: give_back(db, step)):
+                return
+
+
+def free_pages(db: Db) -> int:
+    """Pages of the file in which there is nothing."""
+    found: int = db.execute("PRAGMA freelist_count").fetchone()[0]
+    return found
 
 
 def kept(db: Db, name: str) -> bytes | None:

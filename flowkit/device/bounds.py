@@ -61,6 +61,9 @@ outbox_free_pages_min = 256
 outbox_free_pages_step = 64
 """Pages that one commit gives back, so that none of them takes long."""
 
+outbox_free_pages_alone = 256
+"""The same of a commit that does nothing else, after a large payload has gone: some 5 ms."""
+
 outbox_gather_max_s = 0.002
 """Longest that a commit waits for the other threads which took part in the one before."""
 

@@ -353,15 +353,17 @@ class Outbox:
         mark = marks.Mark(sequence, message)
         how: Any = {"went_back": went_back, "forks": forks, "keep": self._keep}
 
-        def job(db: Db) -> tuple[Learned, list[Report]]:
-            now = (self._ages.wall_ms(), self._ages.now())
+        def job(db: Db) -> tuple[Learned, list[Report], int]:
+            now, free = (self._ages.wall_ms(), self._ages.now()), binding.free_pages(db)
             learned, told = marks.take_in(db, self._ledger, stream, mark, **how, now=now)
+            freed = binding.free_pages(db) - free
             if learned.kind == "settled":
                 binding.give_back(db)
-            return learned, told
+            return learned, told, freed
 
-        learned, told = self._file.write(job)
+        learned, told, freed = self._file.write(job)
         self._teller.tell(told)
+        binding.give_back_more(self._file.write, freed)
         return learned
 
     def fork(self, reason: str) -> str:

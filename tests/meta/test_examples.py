@@ -40,9 +40,11 @@ SAYS = {
     ],
     "gateway": [
         "queued with a good link: 0\n",
-        "queued with a broken link: 120 readings, 6 KiB\ndropped for room: 30\n",
+        "queued with a broken link: 120 readings, 6 KiB\n",  # "link: offline" may come in between
+        "dropped for room: 30\n",
         "queued once it is mended: 0\n",
-        "north in order: True the last: 69\nsouth in order: True the last: 69\n",
+        "north in order: True the last: 69\n",
+        "south in order: True the last: 69\n",
         "stored: 180\n",
     ],
     "some_fail": [": 404 ", ": 1 drops"],

@@ -165,7 +165,10 @@ class Operations(Service):
             raise UsageError(f"{code[:40]!r} is no code", hint="eight letters, such as BCDF-GHJK")
         found = self.find_many(mem.code == f"{letters[:4]}-{letters[4:]}")
         if not found:
-            raise NotFound(f"There is no operation with the code {letters[:4]}-{letters[4:]}")
+            raise NotFound(
+                f"There is no operation with the code {letters[:4]}-{letters[4:]}; "
+                "those that wait are told by `flowkit devices pending`"
+            )
         if found[0]["status"] == "expired":
             raise Conflict("The operation with this code has expired; the device must ask again")
         return str(found[0]["id"])

@@ -129,10 +129,11 @@ class DeviceClient:
             outbox: bounds of the file, as ``Outbox`` takes them: ``rows_max``, ``when_full`` …
 
         Raises:
-            UsageError: *device_id* cannot be the name of a device.
+            UsageError: *device_id* cannot be the name of a device, or another argument is none.
             SettingsError: the platform is not named, or the file belongs to another device with
                 messages that were not sent.
-            DeadlineExceeded: nobody has approved it in time; the next start goes on waiting.
+            DeadlineExceeded: nobody has approved it in time, or the platform was not reached; the
+                next start goes on waiting.
             Forbidden: the token is refused, or the operation was rejected.
             TransportError: the certificate is not trusted, or there is no such host.
         """
@@ -140,9 +141,11 @@ class DeviceClient:
             raise UsageError("remote access to ports of a device is not offered")
         if device_id is not None:
             check_device_id(device_id)
+        on_desired = desired_properties_updated_callback
+        _check(db, provisioning_token, on_desired, on_event)
         host, name, secret = _where(instance, account, provisioning_token)
         own = HttpLink(host, name, secret, verify=verify)
-        file = Outbox(str(db), instance=f"{base_url(host)}/{name}", **outbox)
+        file = Outbox(os.fspath(db), instance=f"{base_url(host)}/{name}", **outbox)
         try:
             registrar = Registrar(
                 own,
@@ -152,7 +155,7 @@ class DeviceClient:
                 display=display_provisioning_operation_callback,
             )
             client = cls(file, registrar, HttpLink(host, name, secret, verify=verify), on_event)
-            client._desired_callback = desired_properties_updated_callback
+            client._desired_callback = on_desired
             client._begin(device_id)
         except BaseException:
             file.close()
@@ -339,7 +342,10 @@ class DeviceClient:
         """
         if self._ended.is_set():
             return self._last
-        self._last = self._sender.close(timeout if self.is_provisioned else 0)
+        if self.is_provisioned and timeout > 0:
+            self._sender.flush(timeout)
+        self._keeper.end()  # a sender may be waiting for a new credential, which needs a person
+        self._last = self._sender.close(0)
         self._ended.set()
         self._inbound.close()
         self._calls.put(None)
@@ -453,9 +459,20 @@ class DeviceClient:
             _log.exception("a listener failed at %r", word)
 
 
+def _check(db: object, token: object, *callbacks: object) -> None:
+    """Refuse what is no file, no secret or no callback, before anything is made of it."""
+    if not isinstance(db, str | PathLike) or not db:
+        raise UsageError(f"db={db!r} is no file", hint="the path of a file of this device alone")
+    if not isinstance(token, str) or not token:
+        raise UsageError("the provisioning token is no text, or empty")
+    for each in callbacks:
+        if each is not None and not callable(each):
+            raise UsageError(f"{each!r} is no callback: it cannot be called")
+
+
 def _where(instance: str | None, account: str | None, token: str) -> tuple[str, str, str]:
     """Host, account and provisioning token from what was given, else environment or profile."""
-    named, _, secret = token.rpartition("/") if isinstance(token, str) else ("", "", "")
+    named, _, secret = token.rpartition("/")
     account = account or named or None
     if not instance or not account:
         profile, where = find_profile()

@@ -11,7 +11,7 @@ from urllib.request import getproxies, proxy_bypass
 from flowkit.client.address import certificates
 from flowkit.errors import SettingsError
 
-__all__ = ["proxy_for", "proxy_headers", "tls"]
+__all__ = ["proxy_for", "proxy_headers", "reason_of", "tls"]
 
 
 def tls(verify: bool | str | ssl.SSLContext) -> ssl.SSLContext:
@@ -57,3 +57,10 @@ def proxy_headers(proxy: SplitResult) -> dict[str, str]:
         return {}
     pair = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
     return {"Proxy-Authorization": "Basic " + b64encode(pair.encode()).decode()}
+
+
+def reason_of(error: Exception) -> str:
+    """Why there is no connection, in words."""
+    if getattr(error, "reason", None) == "WRONG_VERSION_NUMBER":
+        return "the other end does not speak TLS (for a server without it say http://)"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

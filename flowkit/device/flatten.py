@@ -33,7 +33,9 @@ def check_key(key: object) -> str:
     """
     if not isinstance(key, str):
         raise UsageError(f"the key of an event is text, not {type(key).__name__}")
-    if not key or key == "_time":
+    if not key:
+        raise UsageError("the key of an event is empty")
+    if key == "_time":
         raise UsageError(
             f"{key!r} is no key of an event", hint="_time holds when it happened; use epoch="
         )
@@ -54,16 +56,19 @@ def plain(value: Any, key: str) -> Any:
     members of an enumeration what they stand for.
 
     Raises:
-        UsageError: it is none of these, or no finite number; the error names the *key*.
+        UsageError: it is none of these, no finite number, or one that does not fit into 64 bits;
+            the error names the *key*.
     """
     found = _scalar(value)
     if found is _NO:
         raise UsageError(
-            f"the value of {key!r} is a {type(value).__name__}",
+            f"the value of {key!r} is of type {type(value).__name__}",
             hint="give text, a number or a boolean; log_object takes objects apart",
         )
     if isinstance(found, float) and not isfinite(found):
         raise UsageError(f"the value of {key!r} is {found}, which no JSON says")
+    if isinstance(found, int) and not -(2**63) <= found < 2**63:
+        raise UsageError(f"the value of {key!r} does not fit into 64 bits", hint="log it as text")
     return found
 
 
@@ -94,7 +99,8 @@ def flatten(obj: Any, prefix: str | None = None) -> dict[str, Any]:
     """
     if isinstance(obj, bytes | bytearray | memoryview) or _scalar(obj) is not _NO:
         raise UsageError(
-            f"a {type(obj).__name__} has no members to log", hint="log(key, value) takes values"
+            f"what is of type {type(obj).__name__} has no members to log",
+            hint="log(key, value) takes values",
         )
     found: dict[str, Any] = {}
     for key, value in _walk(obj, _first_word(obj) if prefix is None else prefix, ()):

@@ -71,7 +71,7 @@ class Keeper:
             while self.registration is None and self.failure is None:
                 left_s = 1.0 if deadline is None else min(1.0, deadline - monotonic())
                 if left_s <= 0:
-                    raise DeadlineExceeded("nobody has approved the device in time")
+                    raise DeadlineExceeded(self._registrar.why_not_yet())
                 if self._ended.is_set():
                     raise UsageError("the device client is closed")
                 self._turn.wait(left_s)
@@ -92,6 +92,10 @@ class Keeper:
                 made = self._registrar.obtain(self._ended, None)
             self._take(made)
             return True
+
+    def end(self) -> None:
+        """Wait for nobody any more."""
+        self._ended.set()
 
     def close(self, timeout_s: float) -> None:
         """Stop; returns within the time."""

@@ -34,7 +34,7 @@ from flowkit.client.credentials import Token
 from flowkit.device import bounds
 from flowkit.device.answers import TimedResponse
 from flowkit.device.compression import unpacked
-from flowkit.device.dialling import proxy_for, proxy_headers, tls
+from flowkit.device.dialling import proxy_for, proxy_headers, reason_of, tls
 from flowkit.errors import (
     ConnectError,
     ConnectionLost,
@@ -486,14 +486,10 @@ def _unpacked(headers: Mapping[str, str], text: bytes) -> bytes:
 def _no_connection(url: str, error: Exception) -> TransportError:
     if isinstance(error, ssl.SSLCertVerificationError):
         return ConnectError(f"{url}: its certificate is not trusted: {error.verify_message}")
-    return ConnectError(f"{url}: no connection: {_reason(error)}")
+    return ConnectError(f"{url}: no connection: {reason_of(error)}")
 
 
 def _lost(error: Exception, method: str, path: str) -> TransportError:
     if isinstance(error, TimeoutError):
         return DeadlineExceeded("no answer in time", method=method, path=path)
-    return ConnectionLost(f"the connection ended: {_reason(error)}", method=method, path=path)
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return ConnectionLost(f"the connection ended: {reason_of(error)}", method=method, path=path)

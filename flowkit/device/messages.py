@@ -63,6 +63,7 @@ class StreamSender:
         self._outbox = outbox
         self._wait = wait
         self._line = line_of(group, stream)
+        self._batch: str | None = None
 
     def enqueue_message(
         self,
@@ -92,11 +93,18 @@ class StreamSender:
             what names the message until it is there; it has survived on return, also a power cut.
 
         Raises:
-            UsageError: the payload or an id cannot be sent.
+            UsageError: the payload or an id cannot be sent, or a chunk has no *message_id*.
             LimitError: the file is full, and set up to refuse then.
             OutboxError: the file could not be written.
         """
-        ids = _ids(batchId=batch_id, messageId=message_id, sliceId=batch_slice_id, chunkId=chunk_id)
+        if chunk_id is not None and message_id is None:
+            raise UsageError("a chunk says which message it is of", hint="give message_id=")
+        ids = _ids(
+            batch_id=self._batch if batch_id is None else batch_id,
+            message_id=message_id,
+            batch_slice_id=batch_slice_id,
+            chunk_id=chunk_id,
+        )
         message = self._message(**ids, **_properties(properties))
         elems, data, kind = _read(payload, whole=chunk_id is None)
         if elems is not None:
@@ -137,16 +145,22 @@ class StreamSender:
 
     def enqueue_batch_completion(self, batch_id: str) -> Receipt:
         """Say that a batch is complete; the beginning of another one says so, too."""
-        return self._complete("batch", batchId=batch_id)
+        return self._complete("batch", batch_id=batch_id)
 
     def enqueue_message_completion(self, batch_id: str | None, message_id: str) -> Receipt:
         """Say that all chunks of a message were enqueued: it is put together and stored."""
-        return self._complete("message", batchId=batch_id, messageId=message_id)
+        batch_id = self._batch if batch_id is None else batch_id
+        return self._complete("message", batch_id=batch_id, message_id=message_id)
 
     @contextmanager
     def batch(self, batch_id: str) -> Iterator[StreamSender]:
-        """Complete the batch when the block ends without an error."""
-        yield self
+        """A sender of the same stream whose messages are of this batch, unless they name another.
+
+        The batch is completed when the block ends without an error.
+        """
+        inside = StreamSender(self._outbox, self.group, self.stream, self._wait)
+        inside._batch = _ids(batch_id=batch_id)["batchId"]
+        yield inside
         self.enqueue_batch_completion(batch_id)
 
     def _complete(self, what: str, **ids: str | None) -> Receipt:
@@ -178,13 +192,22 @@ def line_of(group: str | None, stream: str | None) -> str:
     return f"{group or ''}/{stream or ''}"
 
 
+_MEMBERS = {
+    "batch_id": "batchId",
+    "message_id": "messageId",
+    "batch_slice_id": "sliceId",
+    "chunk_id": "chunkId",
+}
+"""Arguments, and what they are called in a message."""
+
+
 def _ids(**ids: str | None) -> dict[str, str]:
     given = {name: value for name, value in ids.items() if value is not None}
     for name, value in given.items():
         if not isinstance(value, str) or not 0 < len(value) <= bounds.device_id_text_chars_max:
             most = bounds.device_id_text_chars_max
             raise UsageError(f"{name}={value!r} is no id: a text of 1 to {most} characters")
-    return given
+    return {_MEMBERS[name]: value for name, value in given.items()}
 
 
 def _properties(properties: Mapping[str, str] | None) -> dict[str, Any]:

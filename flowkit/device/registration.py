@@ -127,6 +127,7 @@ class Registrar:
         self._wanted = device_id
         self._display = display
         self._operation: ProvisioningOperation | None = None
+        self._trouble = ""
         about = json.dumps([link.url, link.account, provisioning_token]).encode()
         self._origin = hashlib.sha256(about).hexdigest()
 
@@ -160,17 +161,24 @@ class Registrar:
                 if _is_final(error, failures):
                     raise
                 _log.warning("provisioning: %s", error)
+                self._trouble = str(error)
                 pause_s = max(backoff_s(failures), getattr(error, "retry_after_s", None) or 0.0)
             else:
                 if found is not None:
                     return found
-                failures = 0
+                failures, self._trouble = 0, ""
                 pause_s = about_s(bounds.provisioning_poll_s)
             left_s = pause_s if deadline is None else min(pause_s, deadline - monotonic())
             if left_s <= 0:
-                raise DeadlineExceeded("nobody has approved the device in time")
+                raise DeadlineExceeded(self.why_not_yet())
             ended.wait(left_s)
         raise DeadlineExceeded("the device was closed before it was approved")
+
+    def why_not_yet(self) -> str:
+        """What a caller whose time is up is told."""
+        if self._trouble:
+            return f"the device could not ask to be approved: {self._trouble}"
+        return "nobody has approved the device in time"
 
     def _attempt(self) -> Registration | None:
         """One step: begin an operation, or ask how it is."""
@@ -206,7 +214,7 @@ class Registrar:
     def _begin(self, nonce: str) -> ProvisioningOperation:
         asked = {"nonce": nonce} | ({"deviceId": self._wanted} if self._wanted else {})
         said = self._link.ask("POST", ("provisioning",), json.dumps(asked).encode()).body
-        until = datetime.fromtimestamp(said["expiresAt"] / 1000, UTC).isoformat()
+        until = datetime.fromtimestamp(said["expiresAt"] / 1000, UTC).isoformat(timespec="seconds")
         return ProvisioningOperation(said["id"], said["code"], until)
 
     def _forget_operation(self) -> None:

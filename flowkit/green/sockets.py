@@ -112,7 +112,9 @@ def connect(host: str, port: int, deadline: Deadline, tls: Any = None) -> Any:
     except TimeoutError as error:
         raise _late(host, port, deadline) from error
     except plain_ssl.SSLError as error:
-        raise ConnectError(f"TLS with {host}:{port} failed: {error}") from error
+        plain = error.reason == "WRONG_VERSION_NUMBER"
+        hint = " (for a server without TLS say http://)" if plain else ""
+        raise ConnectError(f"TLS with {host}:{port} failed: {error}{hint}") from error
     except OSError as error:
         reason = error.strerror or str(error) or type(error).__name__
         raise ConnectError(f"no connection to {host}:{port}: {reason}") from error

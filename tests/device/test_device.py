@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from contextlib import closing, contextmanager
+from queue import SimpleQueue
 from time import monotonic
 from urllib.parse import urlsplit
 
@@ -24,7 +25,6 @@ from flowkit.client.credentials import Token
 from flowkit.device import Compression, DeviceClient, bounds
 from flowkit.errors import (
     BadRequest,
-    ConnectError,
     DeadlineExceeded,
     Forbidden,
     OutboxError,
@@ -303,10 +303,10 @@ def test_batches_and_chunks_are_completed(api, server, fleet, tmp_path, name):
     api.stream.create({"group": "parts", "name": name, "batching": True})
     with device(name, fleet, tmp_path, server.url) as client:
         sender = client.create_stream_sender("parts", name)
-        with sender.batch("b1"):
+        with sender.batch("b1") as inside:
             sender.enqueue_message(b"one ", "b1", "m1", chunk_id="c1")
-            sender.enqueue_message(b"two", "b1", "m1", chunk_id="c2")
-            sender.enqueue_message_completion("b1", "m1")
+            inside.enqueue_message(b"two", message_id="m1", chunk_id="c2")
+            inside.enqueue_message_completion(None, "m1")
         assert client.wait_enqueued_messages_sent(20)
         assert client.outbox.dead() == []
     (elems,) = stored(api, name, "parts", name)
@@ -371,8 +371,9 @@ def test_many_payloads_of_some_size_go_in_requests_that_the_server_takes(
     ("payload", "ids", "said"),
     [
         (17, {}, "no payload"),
-        (b"", {"batch_id": ""}, "batchId"),
-        (b"", {"message_id": 5}, "messageId"),
+        (b"", {"batch_id": ""}, "batch_id"),
+        (b"", {"message_id": 5}, "message_id"),
+        (b"", {"chunk_id": "1"}, "give message_id"),
         ({"n": float("nan")}, {}, "JSON"),
         (b"", {"properties": {"a": 1}}, "texts"),
     ],
@@ -684,6 +685,10 @@ def test_bounds_of_the_queue_are_the_users_choice(server, fleet, tmp_path, name)
         ({"allow_remote_access": True}, UsageError, "remote access"),
         ({"device_id": "a b"}, UsageError, "deviceId"),
         ({"instance": "not a host"}, SettingsError, "host"),
+        ({"db": None}, UsageError, "db=None is no file"),
+        ({"token": None}, UsageError, "provisioning token"),
+        ({"on_event": 5}, UsageError, "5 is no callback"),
+        ({"desired_properties_updated_callback": "f"}, UsageError, "'f' is no callback"),
         ({"token": "ab"}, SettingsError, "account"),
         ({"verify": "/none.pem", "instance": "https://localhost:1"}, SettingsError, "/none.pem"),
     ],
@@ -694,16 +699,37 @@ def test_wrong_arguments_are_refused_at_once(server, tmp_path, monkeypatch, argu
     monkeypatch.delenv("FLOWKIT_ACCOUNT", raising=False)
     given = {"token": "nora/" + "x" * 28, "instance": server.url, **arguments}
     token = given.pop("token")
+    name, db = given.pop("device_id", "d-00"), given.pop("db", tmp_path / "d.db")
     with pytest.raises(error, match=said):
-        DeviceClient.start(
-            given.pop("device_id", "d-00"), token, tmp_path / "d.db", timeout=2, **given
-        )
+        DeviceClient.start(name, token, db, timeout=2, **given)
 
 
 def test_a_host_without_a_server_is_tried_until_the_time_is_up(tmp_path):
     """D9, D20: with pauses that grow, and an end."""
-    with pytest.raises((DeadlineExceeded, ConnectError)):
+    with pytest.raises(DeadlineExceeded, match=r"could not ask to be approved: .*127\.0"):
         DeviceClient.start("d-00", "nora/" + "x" * 28, tmp_path / "d.db", "127.0.0.1:9", timeout=1)
+
+
+def test_a_server_without_tls_is_told_from_one_that_is_away(server, tmp_path):
+    """The commonest wrong setting of a first try on another machine than one's own."""
+    there = server.url.replace("http://", "https://")
+    with pytest.raises(DeadlineExceeded, match=r"does not speak TLS .*say http://"):
+        DeviceClient.start("d-00", "nora/" + "x" * 28, tmp_path / "d.db", there, timeout=1)
+
+
+def test_a_device_that_waits_to_be_approved_again_can_be_closed(api, server, tmp_path, name):
+    """Its sender waits for a new credential, and that for a person."""
+    token = api.provisioning_token.create({"autoApprove": True})["provisioningToken"]
+    said: SimpleQueue[str] = SimpleQueue()
+    with device(
+        name, f"nora/{token}", tmp_path, server.url, on_event=lambda word, _: said.put(word)
+    ) as client:
+        (made,) = api.device.find(mem.deviceId == name)
+        api.token.delete(made["tokenId"])
+        client.create_stream_sender().enqueue_message({"n": 1})
+        while said.get(timeout=20) != "failed":
+            pass
+        assert client.close(0.2).count == 1
 
 
 def test_the_names_of_the_package_are_there():

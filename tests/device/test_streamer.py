@@ -194,6 +194,7 @@ def test_a_file_of_its_own_is_durable_and_stays(server, api, state):
         ("temp", float("nan")),
         ("temp", [1]),
         ("temp", b"x"),
+        ("temp", 2**63),
         ("", 1),
         ("_time", 1),
         (5, 1),

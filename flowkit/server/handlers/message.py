@@ -126,7 +126,9 @@ class _Posting:
             return begun
         pattern = self._doc.get("batchIdPattern")
         if pattern is None:
-            raise BadRequest("message.batchId: is required, the stream makes batches and no names")
+            raise BadRequest(
+                "message.batchId: is required: the stream has batching and no batchIdPattern"
+            )
         return _short("batchId", filled(pattern, BATCH, self._facts("")))
 
     def _begun(self) -> str | None:

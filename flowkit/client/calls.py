@@ -446,6 +446,8 @@ def _tell(error: FlowKitError, request: Request, attempts: int, request_id: str 
     if isinstance(error, TransportError | PlatformError):
         error.method = request.headers.get("x-http-method-override", request.method)
         error.path = request.path
+        if "path" in request.params:  # which flow was meant; the rest of a query holds data
+            error.path += f"?path={request.params['path']}"
         error.attempts = attempts
     if isinstance(error, PlatformError):
         error.request_id = request_id

@@ -47,6 +47,15 @@ def flow(api):
     return made
 
 
+def test_who_asks_for_a_flow_that_is_not_there_is_told_which(api, flow):
+    """By its path, of a find and of a subscription; the rest of the query is not shown."""
+    with pytest.raises(NotFound, match=r"GET /v4.0/nora/drop\?path=/nora/none: 404: .*") as told:
+        api.drop("/nora/none").find(filter="secret == 5")
+    assert "secret" not in str(told.value)
+    with pytest.raises(NotFound, match=r"^subscribe drop /nora/none \(WebSocket\): 404"):
+        api.drop("/nora/none").subscribe().wait_ready(10)
+
+
 def numbers(drops):
     """The element ``n`` of each."""
     return [drop["elems"]["n"] for drop in drops]

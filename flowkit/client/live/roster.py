@@ -106,7 +106,8 @@ class Roster:
             elif not isinstance(error, ConnectionLost):
                 self._refused(reader, error)
 
-        self._send(reader.message(), Pending("subscribe drop", done, self._timeout_s))
+        what = f"subscribe drop {reader.ask.path or reader.ask.flow_id}"
+        self._send(reader.message(), Pending(what, done, self._timeout_s))
 
     def _refused(self, reader: Reader, error: FlowKitError) -> None:
         if not reader.may_come_back(error):

@@ -264,6 +264,13 @@ replay_window_s = 600.0
 store_readers_default = 4
 """Threads that read from the store side by side, each with a connection of its own."""
 
+reader_turn_s = 0.001
+"""Seconds that a read may work on rows in Python before it lets other threads work: the interpreter
+hands itself over after five times as long, and each step of another request may wait for that."""
+
+reader_pause_s = 0.0001
+"""Seconds of the pause in which it does; waking another thread takes about half of it."""
+
 store_queue_jobs_max = 10_000
 """Jobs that wait for the store's threads, reads and writes each; more are answered 503 at once."""
 

@@ -16,7 +16,7 @@ from typing import Literal
 from flowkit.query.meaning import is_index
 from flowkit.query.nodes import Path
 
-__all__ = ["FIELDS", "JSON_TYPES", "TABLES", "Field", "index_step", "json_path"]
+__all__ = ["DOCUMENT", "FIELDS", "JSON_TYPES", "TABLES", "Field", "index_step", "json_path"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,9 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
 }
 """Resource to member to column. ``path`` and ``flowId`` of a Drop are those of its Flow: no
 columns."""
+
+DOCUMENT = Field("doc", "json", nullable=False)
+"""Where all members of an object stand: a track, token, device …; it has no column for one."""
 
 TABLES: Mapping[str, str] = {"drop": "drop_row", "flow": "flow", "identity": "identity"}
 """Resource to table."""

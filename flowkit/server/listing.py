@@ -1,16 +1,18 @@
-"""A find over documents that are at hand: filter, order and page, in Python.
+"""A find over documents in Python: filter, order and page.
 
-Objects other than Flows and Drops are few, and some of their members are computed at answer time
-(``expiresInMs``, ``timeSinceLastSeen``), so SQL could not say their filters. The order is the one
-that SQL gives to Drops: numbers, strings, false, true, everything else; what has no such member
-comes last in both directions; ties go by id.
+Some members of objects are computed at answer time (``expiresInMs``, ``timeSinceLastSeen``), so SQL
+could not say their filters. The order is the one that SQL gives to Drops: numbers, strings, false,
+true, everything else; what has no such member comes last in both directions; ties go by id.
+
+``look`` is for few documents that are at hand; its parts, ``judge`` and ``page``, also serve where
+there are too many to hold (``handlers/sifting.py``).
 
 Source: protocol 3.6 (order of types, ties, ``start`` and ``limit``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from flowkit.query import meaning
@@ -19,9 +21,15 @@ from flowkit.query.nodes import Filter, Path
 from flowkit.query.params import Query
 from flowkit.query.places import Places
 
-__all__ = ["look", "members_of"]
+__all__ = ["Key", "Judge", "judge", "look", "members_of", "page"]
 
 Search = Callable[[Any, str], bool]
+
+Key = tuple[tuple[Any, ...], str]
+"""What an object is ordered by: the rank of its sort member, empty for none, and its id."""
+
+Judge = Callable[[dict[str, Any]], Key | None]
+"""The key of a document that is asked for, None for one that is not."""
 
 
 def look(
@@ -43,15 +51,50 @@ def look(
         places: the table of postal codes.
         search: runs one pattern, counting its time.
     """
-    asked = predicate(query.filter, resource)
-    found = [doc for doc in docs if asked(doc, now_ms, places, None, search)]
-    path = meaning.resolve(query.sort_path, resource)
-    keyed = [(meaning.rank(_at(doc, path)), str(doc["id"]), doc) for doc in found]
+    judged = judge(
+        query.filter, query.sort_path, resource, now_ms=now_ms, places=places, search=search
+    )
+    found: dict[str, dict[str, Any]] = {}
+    keys: list[Key] = []
+    for doc in docs:
+        key = judged(doc)
+        if key is not None:
+            keys.append(key)
+            found[key[1]] = doc
+    return [found[each] for each in page(keys, query)]
+
+
+def judge(
+    asked: Filter | None,
+    sort: Path,
+    resource: str,
+    *,
+    now_ms: int,
+    places: Places | None,
+    search: Search,
+) -> Judge:
+    """A function that judges documents, each by itself; *asked* None takes all of them.
+
+    The other arguments are as in ``look``; *sort* is the path of the member to sort on.
+    """
+    passes = None if asked is None else predicate(asked, resource)
+    path = meaning.resolve(sort, resource)
+
+    def judged(doc: dict[str, Any]) -> Key | None:
+        if passes is not None and not passes(doc, now_ms, places, None, search):
+            return None
+        return meaning.rank(_at(doc, path)), str(doc["id"])
+
+    return judged
+
+
+def page(keys: Sequence[Key], query: Query) -> list[str]:
+    """The ids of the objects that a find answers, in its order, of the keys of all it found."""
     down = query.order == "desc"
-    present = sorted((one for one in keyed if one[0]), key=lambda one: one[:2], reverse=down)
-    absent = sorted((one for one in keyed if not one[0]), key=lambda one: one[1], reverse=down)
-    ordered = [doc for _, _, doc in (*present, *absent)]
-    return ordered[query.start : query.start + query.limit]
+    present = sorted((key for key in keys if key[0]), reverse=down)
+    absent = sorted((key for key in keys if not key[0]), reverse=down)
+    ordered = (*present, *absent)
+    return [object_id for _, object_id in ordered[query.start : query.start + query.limit]]
 
 
 def members_of(asked: Filter) -> Iterator[Path]:

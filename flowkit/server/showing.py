@@ -21,7 +21,15 @@ from flowkit.server.auth import Credential, is_live, may
 from flowkit.server.elements import show_typed
 from flowkit.server.store.base import Reader, StoredDrop
 
-__all__ = ["drop_told", "only_members", "references", "referring", "shown_drop", "shown_identity"]
+__all__ = [
+    "REFERRING",
+    "drop_told",
+    "only_members",
+    "references",
+    "referring",
+    "shown_drop",
+    "shown_identity",
+]
 
 _SHOWN_TO_ALL = ("id", "name", "icon")
 _HIDDEN_FROM_TOKENS = ("email", "shares")
@@ -30,7 +38,7 @@ _KEPT_BY_SERVER = ("id", "creationDate", "creatorId", "lastEditDate", "lastEdito
 _IDS = ("creatorId", "lastEditorId", "flowId", "tokenId", "issuedTo", "issuedBy", "reportFlowId")
 _ID_LISTS = ("memberIds",)
 _PATHS = ("source", "destination")
-_REFERRING = (*_IDS, *_ID_LISTS, *_PATHS)
+REFERRING = (*_IDS, *_ID_LISTS, *_PATHS)
 """The members that name other objects: by an id, by a list of ids, by the path of a Flow."""
 
 
@@ -96,7 +104,7 @@ def _part(value: Any, ways: Sequence[Path]) -> Any:
 
 def referring(doc: Mapping[str, Any]) -> dict[str, Any]:
     """What ``references`` looks at of *doc*; enough to keep where a find holds many documents."""
-    return {name: doc[name] for name in _REFERRING if name in doc}
+    return {name: doc[name] for name in REFERRING if name in doc}
 
 
 def references(

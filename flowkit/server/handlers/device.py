@@ -33,6 +33,7 @@ from flowkit.server.handlers.registration import (
     string_of,
 )
 from flowkit.server.handlers.revoking import end_registration, token_ids
+from flowkit.server.handlers.sifting import InPart
 from flowkit.server.store.base import Reader, StoredObject, Writer
 
 __all__ = ["DEVICE", "is_seen_device"]
@@ -63,7 +64,7 @@ def _shown(reader: Reader, _who: Credential, found: StoredObject, call: Call) ->
         "timeSinceLastSeen": -1 if seen is None else max(0, call.now_ms - int(seen)),
         "generation": generation_of(reader, found),
     }
-    if reader.object("token", found.doc["tokenId"]) is None:
+    if not reader.sifter.holds("token", found.doc["tokenId"]):
         more["status"] = DISABLED
     told = found.state.get(_TOLD_ONCE)
     return {**DEFAULTS, **found.doc, **more} | ({"tokenString": told} if told else {})
@@ -131,9 +132,16 @@ def _kept(doc: dict[str, Any], _call: Call) -> dict[str, Any]:
     return {name: value for name, value in doc.items() if name != "tokenString"}
 
 
+_IN_PART = InPart(
+    read=("path", "tokenId", "lastSeen", "status"),
+    made=frozenset({"status", "timeSinceLastSeen", "generation", "tokenString"}),
+    defaults=frozenset(DEFAULTS),
+)
+
 DEVICE = noun_of(
     "device",
     seen=is_seen_device,
+    in_part=_IN_PART,
     shown=_shown,
     check=_check,
     create=_create,

@@ -5,6 +5,8 @@ the object has a **place**, a path that it is about (a track's source, a device'
 may ``read`` or ``write`` there. A resource without a place is its owner's alone, unless its own
 module says more.
 
+A find looks at all objects of a kind that there are, one by one (``sifting.py``).
+
 Source: protocol 8.2 (what each flag allows), 3.4 (404 before 403).
 """
 
@@ -20,6 +22,7 @@ from flowkit.server.access import demand
 from flowkit.server.auth import Credential, may
 from flowkit.server.call import Call
 from flowkit.server.checking import Checked
+from flowkit.server.handlers.sifting import InPart, Kind, View, sifted
 from flowkit.server.handlers.verbs import Looked, Noun, Show
 from flowkit.server.listing import look
 from flowkit.server.store.base import Reader, StoredObject, Writer
@@ -36,7 +39,7 @@ PLACES: Mapping[str, tuple[str, ...]] = {
 }
 """Resource to the members that may hold the place of its objects; the first one set is it."""
 
-AT_HOME = frozenset({"device", "provisioning", "provisioning_token", "stream"})
+AT_HOME = frozenset({"device", "provisioning", "provisioning_token", "stream", "token"})
 """Resources whose objects are nowhere but in the namespace of their own account."""
 
 Seen = Callable[[Reader, Credential, StoredObject], bool]
@@ -97,25 +100,25 @@ def look_at(
     return Looked([show(doc) for doc in found], plan)
 
 
-def _candidates(reader: Reader, who: Credential, kind: str) -> Iterable[StoredObject]:
-    """The objects of a kind that *who* may see, and others; oldest first.
+def _accounts(who: Credential, kind: str) -> Sequence[str] | None:
+    """The accounts among whose objects of a kind are all that *who* may see; None for any.
 
-    What lies at home is read of the accounts alone that *who* has rights in: what others keep is
-    no reason to refuse a find for its size.
+    What lies at home is read of the accounts alone that *who* has rights in.
     """
     if kind not in AT_HOME:
-        return reader.objects(kind)
-    accounts = {who.account.name, *(grant.path.split("/")[1] for grant in who.grants)}
-    found = [each for name in accounts for each in reader.objects(kind, account=name)]
-    return sorted(found, key=lambda each: each.id)
+        return None
+    return sorted({who.account.name, *(grant.path.split("/")[1] for grant in who.grants)})
 
 
-def noun_of(kind: str, *, seen: Seen = is_seen, **particular: Any) -> Noun:
+def noun_of(
+    kind: str, *, seen: Seen = is_seen, in_part: InPart | None = None, **particular: Any
+) -> Noun:
     """The noun of a kind of objects.
 
     Args:
         kind: the name of the resource.
         seen: whether a caller may read an object.
+        in_part: how a find reads these objects in part; None: it reads them whole.
         particular: the attributes of ``Noun`` in which this resource differs from the others.
     """
 
@@ -128,13 +131,12 @@ def noun_of(kind: str, *, seen: Seen = is_seen, **particular: Any) -> Noun:
     def look_through(
         call: Call, query: Query, reader: Reader, who: Credential, show: Show
     ) -> Looked:
-        shown = noun.shown
-        docs = (
-            shown(reader, who, one, call)
-            for one in _candidates(reader, who, kind)
-            if seen(reader, who, one)
+        view = View(
+            seen=lambda one: seen(reader, who, one),
+            shown=lambda one: noun.shown(reader, who, one, call),
+            show=show,
         )
-        return look_at(docs, call, query, kind, show)
+        return sifted(call, query, reader, Kind(kind, _accounts(who, kind), in_part), view)
 
     parts: dict[str, Any] = {
         "seen": seen_among,

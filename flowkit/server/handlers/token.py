@@ -18,14 +18,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from flowkit.query.params import Query
 from flowkit.server.auth import Credential, expiry_of, hash_secret, is_live, mint_token_string
 from flowkit.server.call import Call
 from flowkit.server.checking import Checked
 from flowkit.server.handlers.grants import check_grants, demand_own, shown_grant, sweep
-from flowkit.server.handlers.objects import demand_master, look_at, noun_of, owns
+from flowkit.server.handlers.objects import demand_master, noun_of, owns
 from flowkit.server.handlers.revoking import end_registration
-from flowkit.server.handlers.verbs import Looked, Show
+from flowkit.server.handlers.sifting import InPart
 from flowkit.server.store.base import Account, Reader, StoredObject, Writer
 
 __all__ = ["FLAGS", "TOKEN", "issue"]
@@ -73,12 +72,6 @@ def _seen(_reader: Reader, who: Credential, found: StoredObject) -> bool:
     return is_own and is_live(found.doc, who.at_ms)
 
 
-def _look(call: Call, query: Query, reader: Reader, who: Credential, show: Show) -> Looked:
-    tokens = reader.objects("token", account=who.account.name)
-    docs = (_shown(reader, who, one, call) for one in tokens if _seen(reader, who, one))
-    return look_at(docs, call, query, "token", show)
-
-
 def _shown(_reader: Reader, who: Credential, found: StoredObject, call: Call) -> dict[str, Any]:
     doc = shown_grant(found, who.at_ms)
     string = found.state.get(_TOLD_ONCE)
@@ -113,10 +106,14 @@ def _kept(doc: dict[str, Any], call: Call) -> dict[str, Any]:
     return {name: value for name, value in doc.items() if name != "tokenString"}
 
 
+_IN_PART = InPart(
+    read=("duration",), made=frozenset({"tokenString", "expiresInMs"}), defaults=frozenset()
+)
+
 TOKEN = noun_of(
     "token",
     seen=_seen,
-    look=_look,
+    in_part=_IN_PART,
     shown=_shown,
     check=_check,
     create=_create,

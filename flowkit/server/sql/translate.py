@@ -5,15 +5,16 @@ An OR or NOT goes to SQL whole or not at all. Columns come from ``fields.py``, t
 
 Left to Python: ways deeper than three names inside a map, a map as a whole (but for null, EXISTS
 and WITHIN), comparisons of two members that may cross an array, HAS on other resources than Drops,
-more than 100 values in CONTAINS, ages beyond 64 bits, names that need an escape in a JSON path,
-text with half a surrogate pair.
+MATCHES on objects, and members of theirs that are not shown as they are stored, more than 100
+values in CONTAINS, ages beyond 64 bits, names that need an escape in a JSON path, text with half a
+surrogate pair.
 """
 
 # ruff: noqa: S608 - every part of a statement here is a text of ours; what users wrote is a parameter
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flowkit.query import meaning, patterns
@@ -37,7 +38,7 @@ from flowkit.query.nodes import (
     Zip,
 )
 from flowkit.query.places import Places, place_of
-from flowkit.server.fields import FIELDS, JSON_TYPES, Field, index_step, json_path
+from flowkit.server.fields import DOCUMENT, FIELDS, JSON_TYPES, Field, index_step, json_path
 from flowkit.server.sql.values import (
     NUMBER,
     Inexact,
@@ -61,11 +62,13 @@ class Translator:
     """Turns filters on one resource into conditions of one statement.
 
     Args:
-        resource: ``drop``, ``flow`` or ``identity``.
+        resource: ``drop``, ``flow`` or ``identity``; or the kind of an object, with *is_stored*.
         parameters: of the statement.
         constants: members that are the same for all rows (a Drop's ``path`` and ``flowId``).
         now_ms: what AGE measures from.
         places: the table of postal codes.
+        is_stored: whether a member of an object stands in its document as filters see it; Python
+            asks for the others.
     """
 
     def __init__(
@@ -76,9 +79,11 @@ class Translator:
         constants: Mapping[str, str],
         now_ms: int,
         places: Places | None,
+        is_stored: Callable[[Path], bool] | None = None,
     ) -> None:
         self.resource = resource
-        self.fields = FIELDS[resource]
+        self.fields = FIELDS.get(resource, {})
+        self.is_stored = is_stored
         self.add = parameters.add
         self.constants = constants
         self.rules = Rules(parameters, now_ms=now_ms, places=places)
@@ -148,6 +153,10 @@ class Translator:
     def _where(self, path: Path) -> Field | tuple[Field, Path] | None:
         """A column, or a JSON column and the way inside; None for what no row has a column for."""
         full = meaning.resolve(path, self.resource)
+        if self.is_stored is not None:
+            if not self.is_stored(full):
+                raise Inexact
+            return DOCUMENT, full
         field = self.fields.get(full[0])
         if field is None:
             return None
@@ -257,6 +266,8 @@ class Translator:
     # -- rules of their own
 
     def _matches(self, node: Matches) -> str:
+        if self.is_stored is not None:
+            raise Inexact
         if self.resource != "drop":
             texts = [field.column for field in self.fields.values() if field.kind == "text"]
             return disjunction([self.rules.regex(node, column) for column in texts])

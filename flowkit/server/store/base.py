@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from flowkit.server.store.parts import FleetReader
+from flowkit.server.store.parts import FleetReader, ObjectSifter
 from flowkit.server.store.values import (
     Account,
     Assembly,
@@ -234,6 +234,10 @@ class Reader(Protocol):
     @property
     def fleet(self) -> FleetReader:
         """Devices and operations of provisioning, by what they are called."""
+
+    @property
+    def sifter(self) -> ObjectSifter:
+        """All objects of a kind, one by one."""
 
     def account(self, name: str) -> Account | None:
         """The account of that name."""

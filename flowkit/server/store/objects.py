@@ -11,7 +11,7 @@ Source: protocol 1.6 to 1.12 (the objects), 8 (credentials).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
 import apsw
@@ -19,7 +19,9 @@ import apsw
 from flowkit import limits
 from flowkit.errors import BadRequest, NotFound
 from flowkit.protocol.resources import RESOURCES
+from flowkit.query.nodes import Path
 from flowkit.server.ids import Ids
+from flowkit.server.sql import Parameters, Sieve, part_of
 from flowkit.server.store.base import Account, Secret, StoredObject
 
 __all__ = ["ENABLED", "FOLLOWS", "Objects", "Making"]
@@ -35,6 +37,7 @@ FOLLOWS = "kind IN ('track', 'mqtt_task') AND json_extract(doc, '$.source') IS N
 """Of tracks: whether it runs."""
 
 BY_ID = f"SELECT {_COLUMNS} FROM object WHERE id = ? AND kind = ?"
+HELD = "SELECT 1 FROM object WHERE id = ? AND kind = ?"
 OF_KIND = f"SELECT {_COLUMNS} FROM object WHERE kind = ? ORDER BY id"
 OF_ACCOUNT = f"SELECT {_COLUMNS} FROM object WHERE kind = ? AND account = ? ORDER BY id"
 GROUPS_OF = "SELECT group_id FROM group_member WHERE identity_id = ? ORDER BY group_id"
@@ -82,6 +85,27 @@ class Objects:
         if account is None:
             return self._all(OF_KIND, kind)
         return self._all(OF_ACCOUNT, kind, account)
+
+    def sifted(self, sieve: Sieve) -> Generator[StoredObject, None, None]:
+        """Those that a sieve lets through, with what it reads of each; not counted."""
+        cursor = self._connection.execute(sieve.sql, sieve.params)
+        try:
+            for row in cursor:
+                yield _in_part(row, sieve.ways)
+        finally:
+            cursor.close(True)
+
+    def part(self, kind: str, object_id: str, ways: Sequence[Path] | None) -> StoredObject | None:
+        """The object of that kind with that id, with no more than *ways* of it; not counted."""
+        parameters = Parameters()
+        sql = f"SELECT kind, account, {part_of(ways, parameters)}, state FROM object WHERE id ="
+        sql += f" {parameters.add(object_id)} AND kind = {parameters.add(kind)}"
+        row = self._connection.execute(sql, parameters.of(sql)).fetchall()
+        return _in_part(row[0], ways) if row else None
+
+    def holds(self, kind: str, object_id: str) -> bool:
+        """Whether there is an object of that kind with that id."""
+        return self._connection.execute(HELD, (object_id, kind)).get is not None
 
     def groups_of(self, identity_id: str) -> list[str]:
         """The ids of an identity's groups."""
@@ -245,6 +269,29 @@ class Making:
 
     def _remove_members(self, group_id: str) -> None:
         self._execute("DELETE FROM group_member WHERE group_id = ?", (group_id,))
+
+
+def _in_part(row: tuple[Any, ...], ways: Sequence[Path] | None) -> StoredObject:
+    """The object of a row of a sieve; what is not there is not in its document either."""
+    kind, account, read, state = row
+    found: Any = apsw.jsonb_decode(read)
+    if ways is not None:
+        found = _document_of(ways, found)
+    known: Any = apsw.jsonb_decode(state)
+    return StoredObject(kind, account, found, known)
+
+
+def _document_of(ways: Sequence[Path], values: Sequence[Any]) -> dict[str, Any]:
+    """A document that has these values, where there are any, and nothing else."""
+    doc: dict[str, Any] = {}
+    for way, value in zip(ways, values, strict=True):
+        if value is None:
+            continue
+        inside = doc
+        for segment in way[:-1]:
+            inside = inside.setdefault(segment, {})
+        inside[way[-1]] = value
+    return doc
 
 
 def _check(kind: str, members: Mapping[str, Any]) -> None:

@@ -6,9 +6,58 @@ others.
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-__all__ = ["FleetReader"]
+from flowkit.query.nodes import Path
+from flowkit.server.store.values import StoredObject
+
+if TYPE_CHECKING:
+    from flowkit.server.sql import Sieve
+
+__all__ = ["FleetReader", "ObjectSifter"]
+
+T = TypeVar("T")
+
+
+class ObjectSifter(Protocol):
+    """How all objects of a kind are looked at, whatever they are together."""
+
+    @property
+    def search(self) -> Callable[[Any, str], bool]:
+        """Looks for a compiled pattern in a text, within the time for patterns of the job."""
+
+    def sift(self, sieve: Sieve, judge: Callable[[StoredObject], T | None]) -> list[T]:
+        """What *judge* makes of each object that the sieve lets through, None left out.
+
+        The objects come one by one, in no order, with no more than what the sieve reads of them,
+        and none counts against the bound in bytes.
+
+        Raises:
+            BadRequest: it takes longer than a job may.
+        """
+
+    def show(
+        self,
+        kind: str,
+        ids: Sequence[str],
+        ways: Sequence[Path] | None,
+        show: Callable[[StoredObject], Any],
+    ) -> list[Any]:
+        """What *show* makes of these objects, in their order, as JSON text; that is counted.
+
+        Args:
+            kind: of the objects.
+            ids: of the objects; one that is not there is left out.
+            ways: what is read of each, at least two members; None for all of it.
+            show: makes what is kept.
+
+        Raises:
+            BadRequest: it takes longer than a job may, or grows larger than an answer may.
+        """
+
+    def holds(self, kind: str, object_id: str) -> bool:
+        """Whether there is an object of that kind with that id."""
 
 
 class FleetReader(Protocol):

@@ -16,7 +16,7 @@ import orjson
 
 from flowkit import limits
 from flowkit.errors import BadRequest, ServerError
-from flowkit.green import monotonic
+from flowkit.green import monotonic, sleep
 from flowkit.protocol.envelope import too_large
 from flowkit.server.store import counts, functions, lines, replay
 from flowkit.server.store.base import (
@@ -45,6 +45,7 @@ from flowkit.server.store.rows import (
     flow_from_row,
     identity_from_row,
 )
+from flowkit.server.store.sifter import Sifter
 
 if TYPE_CHECKING:
     from flowkit.server.plan import Plan
@@ -58,9 +59,6 @@ Show = Callable[[Any], Any]
 
 _STEPS_BETWEEN_LOOKS = 20_000
 """Steps of SQLite's machine between two looks at the clock: some tenths of a millisecond."""
-
-_ROWS_BETWEEN_LOOKS = 256
-"""Rows that Python looks at between two looks at the clock."""
 
 _OBJECT_BYTES = 160
 """What dates and member names of one object add to its own texts in an answer, at the least."""
@@ -105,10 +103,33 @@ class Reading:
         self.pieces = Pieces(connection)
         self.messages = Messages(connection, self.pieces)
         self.fleet = Fleet(connection)
+        self.sifter = Sifter(
+            self._uncounted,
+            self._paced,
+            counted=self._counted,
+            count=self._count,
+            search=self._budget.search,
+        )
         connection.set_progress_handler(self._is_late, _STEPS_BETWEEN_LOOKS)
 
     def _is_late(self) -> bool:
         return monotonic() > self._late_at
+
+    def _paced(self, things: Iterable[T]) -> Iterator[T]:
+        """The *things*, with a look at the clock and a pause for other threads after each turn.
+
+        What Python does with them keeps the interpreter from everybody else, the event loop first.
+        """
+        until = monotonic() + limits.reader_turn_s
+        for each in things:
+            yield each
+            now = monotonic()
+            if now < until:
+                continue
+            if now > self._late_at:
+                raise apsw.InterruptError
+            sleep(limits.reader_pause_s)
+            until = monotonic() + limits.reader_turn_s
 
     @contextmanager
     def deadline(self, timeout_s: float | None) -> Iterator[None]:
@@ -310,12 +331,10 @@ class Reading:
         first, last = (0, math.inf) if remainder is None else (plan.start, plan.start + plan.limit)
         objects: list[Any] = []
         scanned = passed = 0
-        for row in cursor:
+        for row in self._paced(cursor):
             if passed >= last:
                 break
             scanned += 1
-            if not scanned % _ROWS_BETWEEN_LOOKS and self._is_late():
-                raise apsw.InterruptError
             found = plan.document(row)
             if remainder is not None and not remainder(found):
                 continue

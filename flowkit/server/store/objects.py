@@ -11,7 +11,7 @@ Source: protocol 1.6 to 1.12 (the objects), 8 (credentials).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import apsw
@@ -95,13 +95,20 @@ class Objects:
         finally:
             cursor.close(True)
 
-    def part(self, kind: str, object_id: str, ways: Sequence[Path] | None) -> StoredObject | None:
-        """The object of that kind with that id, with no more than *ways* of it; not counted."""
+    def parts(
+        self, kind: str, ids: Iterable[str], ways: Sequence[Path] | None
+    ) -> Iterator[StoredObject]:
+        """The objects of that kind with these ids, with no more than *ways* of each; not counted.
+
+        Those that are not there are left out.
+        """
         parameters = Parameters()
-        sql = f"SELECT kind, account, {part_of(ways, parameters)}, state FROM object WHERE id ="
-        sql += f" {parameters.add(object_id)} AND kind = {parameters.add(kind)}"
-        row = self._connection.execute(sql, parameters.of(sql)).fetchall()
-        return _in_part(row[0], ways) if row else None
+        read, named = part_of(ways, parameters), parameters.add(kind)
+        sql = f"SELECT kind, account, {read}, state FROM object WHERE kind = {named} AND id = ?"
+        given = parameters.of(sql)
+        for object_id in ids:
+            for row in self._connection.execute(sql, (*given, object_id)).fetchall():
+                yield _in_part(row, ways)
 
     def holds(self, kind: str, object_id: str) -> bool:
         """Whether there is an object of that kind with that id."""

@@ -71,10 +71,7 @@ class Sifter:
         """What *show* makes of these objects, in their order, as JSON text."""
         shown = []
         with self._counted():
-            for each in self._paced(ids):
-                found = self._objects.part(kind, each, ways)
-                if found is None:
-                    continue
+            for found in self._paced(self._objects.parts(kind, ids, ways)):
                 text = orjson.dumps(show(found))
                 self._count(len(text))
                 shown.append(orjson.Fragment(text))

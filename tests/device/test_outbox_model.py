@@ -175,37 +175,34 @@ class Machine(RuleBasedStateMachine):
     def act(self, box, stream, rows, answer):
         """What a sender does with an answer."""
         words, mark = answer
-        went_back = "expected" in words
-        forked = self.learn(box, stream, mark, went_back=went_back)
-        if "forked" in words and not forked:
-            self.forking(box, lambda: box.fork("refused as forked"))
-        if "refused" in words and not forked:
+        if self.learn(box, stream, mark, went_back="expected" in words):
+            self.greet(box)
+            return
+        assert "forked" not in words, "the server sees a copy, and the file does not"
+        if "refused" in words:
             row = rows[words.index("refused")]
             if row.message in self.waiting(box):
                 self.changing(box, lambda: box.bury(row, "refused"))
 
     def learn(self, box, stream, mark, *, went_back):
-        """Hand a mark to the outbox; whether it forked."""
-        learned = self.forking(box, lambda: box.learn(stream, *mark, went_back=went_back))
+        """Hand a mark to the outbox; whether it says that the file is a copy."""
+        learned = box.learn(stream, *mark, went_back=went_back, forks=False)
         if learned.hole:
             first, last = learned.hole
             self.said |= {(box.box, stream, number) for number in range(first, last + 1)}
         return learned.kind == "forked"
 
-    def forking(self, box, call):
-        """Call what may fork the outbox, and take down what that says."""
+    def fork(self, box):
+        """Fork the outbox, and take down what that says."""
         old = box.box
-        acked = {key[1]: mark for key, (mark, _) in self.server.marks.items() if key[0] == old}
-        learned = call()
-        if box.box != old:
-            # The report says up to where the old box was acknowledged.
-            (*_, report) = [each for each in box.reports() if each.kind == "forked"]
-            for stream, upto in report.facts["acked"].items():
-                self.unconfirmed |= {(old, stream, number) for number in range(1, upto + 1)}
-            assert report.facts["old_box"] == old, acked
-            for message, (stream, sequence) in self.waiting(box).items():
-                self.where[message].add((box.box, stream, sequence))
-        return learned
+        box.fork("a mark is not of this file")
+        # The report says up to where the old box was acknowledged.
+        (*_, report) = [each for each in box.reports() if each.kind == "forked"]
+        for stream, upto in report.facts["acked"].items():
+            self.unconfirmed |= {(old, stream, number) for number in range(1, upto + 1)}
+        assert report.facts["old_box"] == old
+        for message, (stream, sequence) in self.waiting(box).items():
+            self.where[message].add((box.box, stream, sequence))
 
     @rule(place=st.integers(0, 100))
     def late_request(self, place):
@@ -216,12 +213,17 @@ class Machine(RuleBasedStateMachine):
     @rule(number=DEVICES)
     def probe(self, number):
         """A new connection: the marks are asked for."""
-        box = self.box(number)
+        self.greet(self.box(number))
+
+    def greet(self, box):
+        """All marks are believed before the fork is made: what the server has is not sent anew."""
         names = {stream for key, stream in self.server.marks if key == box.box}
-        for stream in sorted(names | {"air", "soil"}):
-            mark = self.server.marks.get((box.box, stream), (0, None))
-            if self.learn(box, stream, mark, went_back=True):
-                return
+        marks = [
+            (stream, self.server.marks.get((box.box, stream), (0, None)))
+            for stream in sorted(names | {"air", "soil"})
+        ]
+        if any([self.learn(box, stream, mark, went_back=True) for stream, mark in marks]):
+            self.fork(box)
 
     @rule(number=DEVICES, stream=STREAMS, data=st.data(), how=st.sampled_from(["ack", "drop"]))
     def take_out(self, number, stream, data, how):

@@ -296,6 +296,11 @@ class App:
         """
         request_id = ready.request_id
 
+        def looked_ahead(reader: Reader) -> None:
+            who = _authorised(reader, ready.match, ready.call, ready.asked)
+            for look in ready.call.ahead:
+                look(reader, who)
+
         def job(writer: Writer) -> tuple[int, bytes]:
             with under(ready.asked.request_id):
                 return written(writer)
@@ -316,6 +321,8 @@ class App:
                 writer.keep_answer(name, request_id, result.status, kept)
             return result.status, body
 
+        if ready.call.ahead:
+            self.store.read(looked_ahead)
         status, body = self.store.write(job)
         ready.asked.is_counted = True
         return Response(status, HEADERS, body)

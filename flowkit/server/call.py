@@ -20,8 +20,9 @@ from flowkit.server.auth import Credential
 from flowkit.server.bodies import read_json
 from flowkit.server.checking import NOTES_MAX, notes_for_unknown
 from flowkit.server.settings import Settings
+from flowkit.server.store.base import Reader
 
-__all__ = ["Call", "Handler", "Result", "Work"]
+__all__ = ["Ahead", "Call", "Handler", "Result", "Work"]
 
 _UNREAD: Any = object()
 
@@ -60,6 +61,9 @@ Later = Callable[[Callable[[Callable[[Any], Any]], Any]], Result]
 Work = Callable[[Any, Credential], Result]
 """Runs in a job of the store; its first argument is a ``Reader``, or a ``Writer`` for a write."""
 
+Ahead = Callable[[Reader, Credential], None]
+"""Runs on a snapshot before the job of a write, for the credential as it is then."""
+
 
 @dataclass(slots=True)
 class Call:
@@ -77,6 +81,8 @@ class Call:
         again: hands another request of the same caller to its handler (for ``POST /batch``).
         scripts: runs the scripts of Tracks; None where this server cannot.
         metrics: counts what was done; None where nobody counts.
+        ahead: what a write does on a reader before its job, so that the writer need not; it changes
+            nothing, and the job does not rely on it.
         notes: sentences for ``head.messages``.
     """
 
@@ -91,6 +97,7 @@ class Call:
     again: Callable[..., tuple[Call, Work]] | None = None
     scripts: Any = None
     metrics: Any = None
+    ahead: list[Ahead] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     _body: Any = _UNREAD
 

@@ -119,7 +119,12 @@ def _uploads() -> Iterator[Scenario]:
         target=f"{place}/1",
         body=b"what is long",
         answer={"pieces": [0, 12], "bytes": 12},
-        effects=("upload made by /nora", "body made: 12 bytes", "piece 1 made: 12 bytes"),
+        effects=(
+            "upload made by /nora",
+            "body made: 12 bytes",
+            "piece 1 made: 12 bytes",
+            "bytes of a piece made: b'what is long'",
+        ),
     )
     yield put
     yield replace(put, name=f"{put.name}: indented", params={"pretty": "1"}, is_indented=True)

@@ -38,7 +38,8 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
     "feed": ("stream", "device"),
     "message_name": ("stream", "device", "number"),
     "body": ("key",),
-    "piece": ("body", "n"),
+    "body_piece": ("body", "n"),
+    "piece": ("key",),
 }
 _JSON = {"elems", "location", "parent", "doc", "state"}
 _BOOKKEEPING = {"head", "mark_e", "mark_v", "live", "ended", "ended_bytes"}
@@ -233,7 +234,11 @@ def _body(old: Row | None, new: Row | None, _called: Any, _paths: Any) -> Iterat
 
 def _piece(old: Row | None, new: Row | None, _called: Any, _paths: Any) -> Iterator[str]:
     row = new or old or {}
-    yield f"piece {row['n']} {_verb(old, new)}: {len(row['data'])} bytes"
+    yield f"piece {row['n']} {_verb(old, new)}: {row['bytes']} bytes"
+
+
+def _bytes(old: Row | None, new: Row | None, _called: Any, _paths: Any) -> Iterator[str]:
+    yield f"bytes of a piece {_verb(old, new)}: {(new or old or {})['data']!r}"
 
 
 def _feed(said: str) -> Told:
@@ -252,7 +257,8 @@ _TOLD: Mapping[str, Told] = {
     "feed": _feed("feed"),
     "message_name": _feed("message name"),
     "body": _body,
-    "piece": _piece,
+    "body_piece": _piece,
+    "piece": _bytes,
     "answer": _answer,
     "credential": _credential,
     "delivery": _delivery,

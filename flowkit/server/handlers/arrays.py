@@ -10,8 +10,9 @@ Source: protocol 12 (array create), ``positions`` 9 (exactly-once effect).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from flowkit import limits
@@ -20,7 +21,7 @@ from flowkit.query.params import Query
 from flowkit.server import ingest
 from flowkit.server.access import flow_with_id
 from flowkit.server.auth import Credential
-from flowkit.server.call import Call, Result, Work
+from flowkit.server.call import Ahead, Call, Result, Work
 from flowkit.server.checking import Checked
 from flowkit.server.handlers.entries import EntryKind, Sent
 from flowkit.server.handlers.message import MESSAGES
@@ -60,12 +61,14 @@ def create_many(call: Call, query: Query, bodies: list[Any]) -> Work:
     if len(bodies) > most:
         raise BadRequest(f"body: has {len(bodies)} entries, the limit is {most}", status=413)
     entries = [_entry(call, body) for body in bodies]
+    shared: dict[str, Any] = {}
+    call.ahead.extend(_ahead(entries, shared))
 
     def work(writer: Writer, who: Credential) -> Result:
         flow = None
         if "flow" in call.args:
             flow = flow_with_id(writer, who, call.args["flow"], "dropWrite")
-        return _Creating(call, query, writer, who, flow=flow).result(entries)
+        return _Creating(call, query, writer, who, flow=flow, shared=shared).result(entries)
 
     return work
 
@@ -118,6 +121,15 @@ def _understand(call: Call, entry: _Entry, body: dict[str, Any]) -> None:
         entry.checked = kinds[0].check(call, body)
 
 
+def _ahead(entries: list[_Entry], shared: dict[str, Any]) -> Iterator[Ahead]:
+    """What readers do for the large ones among *entries*; what they find is in *shared* then."""
+    for kind in KINDS.values():
+        there = [each for each in entries if each.kind is kind and each.error is None]
+        if kind.ahead is not None and any(kind.is_large(each.checked) for each in there):
+            sent = [(each.origin, each.checked) for each in there if each.origin is not None]
+            yield partial(kind.ahead, sent=sent, shared=shared)
+
+
 class _Creating:
     """The work of one request, in its job of the store."""
 
@@ -129,6 +141,7 @@ class _Creating:
         who: Credential,
         *,
         flow: StoredFlow | None,
+        shared: dict[str, Any],
     ) -> None:
         self._call, self._query = call, query
         self._writer, self._who = writer, who
@@ -139,7 +152,7 @@ class _Creating:
         self._positions: dict[str, str] = {}
         self._lines: dict[tuple[str, str], Line] = {}
         self._lines_left: int | None = None
-        self._shared: dict[str, Any] = {}
+        self._shared = shared
         self._all_stored = True
 
     def result(self, entries: list[_Entry]) -> Result:

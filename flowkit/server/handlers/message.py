@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,15 +22,16 @@ from flowkit.server import ingest
 from flowkit.server.auth import Credential, credential_of
 from flowkit.server.autofill import BATCH, MESSAGE, Facts, filled
 from flowkit.server.checking import Checked
+from flowkit.server.handlers.digests import Digests, Payload, in_pieces, sum_ahead
 from flowkit.server.handlers.entries import EntryKind, Sent
 from flowkit.server.handlers.sent_message import (
     RESERVED,
     SentMessage,
-    as_elements,
     check_message,
 )
 from flowkit.server.handlers.stream import batches_path, flow_of, stream_for
-from flowkit.server.store.base import Assembly, StoredObject, Writer
+from flowkit.server.marks import Origin
+from flowkit.server.store.base import Assembly, Reader, StoredObject, Writer
 
 __all__ = ["MESSAGES"]
 
@@ -43,30 +45,12 @@ def _store(writer: Writer, who: Credential, sent: Sent) -> dict[str, Any]:
 
 
 @dataclass(slots=True)
-class _Payload:
-    """What a message carries.
-
-    Attributes:
-        size: in bytes.
-        digest: of its bytes, SHA-256.
-        elements: the payload as elements, where it is some.
-        data: its bytes, where they are at hand.
-        body: its bytes in the store, where they are there already.
-    """
-
-    size: int
-    digest: bytes
-    elements: Checked | None = None
-    data: bytes | None = None
-    body: int | None = None
-
-
-@dataclass(slots=True)
 class _Scratch:
     """What the entries of one request share."""
 
     owner: Credential
     device: StoredObject
+    digests: Digests
     streams: dict[tuple[str | None, str | None], StoredObject] = field(default_factory=dict)
 
 
@@ -175,7 +159,7 @@ class _Posting:
             return self._add_chunk()
         return self._put_message(self._payload())
 
-    def _put_message(self, payload: _Payload) -> dict[str, Any]:
+    def _put_message(self, payload: Payload) -> dict[str, Any]:
         known = self._known("", payload.digest)
         if known is not None:
             self._drop_upload()
@@ -204,15 +188,15 @@ class _Posting:
             self._complete_batch()
             self._writer.messages.keep_feed(self._feed)
 
-    def _payload(self) -> _Payload:
+    def _payload(self) -> Payload:
         """The payload of a whole message."""
         message = self._message
         if message.data is not None:
             digest = hashlib.sha256(message.data).digest()
-            return _Payload(len(message.data), digest, message.elements, message.data)
+            return Payload(len(message.data), digest, message.elements, message.data)
         return self._claimed()
 
-    def _claimed(self) -> _Payload:
+    def _claimed(self) -> Payload:
         """The upload that an entry claims.
 
         Raises:
@@ -229,19 +213,17 @@ class _Posting:
                 f"upload is not all there: {len(sizes) - sizes.count(0)} of {claim.pieces} pieces,"
                 f" {sum(sizes)} of {claim.bytes} bytes"
             )
-        if pieces.digest(body) != claim.sha256:
+        payload = self._of_body(body, is_whole=self._message.name("chunkId") is None)
+        if payload.digest.hex() != claim.sha256:
             raise BadRequest("message.upload.sha256: the pieces that came have another digest")
-        return self._of_body(body, bytes.fromhex(claim.sha256))
+        return payload
 
-    def _of_body(self, body: int, digest: bytes) -> _Payload:
-        """A payload that is in the store; as elements if it is some."""
-        size, elements = self._writer.pieces.size(body), None
-        if size <= limits.message_elems_bytes_max:
-            data = self._writer.pieces.read(body, 0, size)
-            elements = as_elements(data, self._message.name("contentType"))
-        return _Payload(size, digest, elements, body=body)
+    def _of_body(self, body: int, *, is_whole: bool = True) -> Payload:
+        """A payload that is in the store; a whole one as elements if it is some."""
+        known, pieces = self._scratch.digests, self._writer.pieces
+        return known.payload(pieces, body, self._message.name("contentType"), is_whole=is_whole)
 
-    def _arrival(self, payload: _Payload) -> ingest.Arrival:
+    def _arrival(self, payload: Payload) -> ingest.Arrival:
         """The drop that the message becomes, on its way in."""
         elements = payload.elements or Checked({"elems": {}}, {})
         told = self._told(payload)
@@ -250,7 +232,7 @@ class _Posting:
         checked = Checked(members, elements.types)
         return ingest.Arrival(checked, self._now_ms, self._sent.call.places, flow=flow)
 
-    def _told(self, payload: _Payload) -> dict[str, Any]:
+    def _told(self, payload: Payload) -> dict[str, Any]:
         """What the element ``_message`` says."""
         message, device = self._message, self._scratch.device.doc
         told: dict[str, Any] = {
@@ -295,7 +277,7 @@ class _Posting:
 
     # Bytes
 
-    def _keep_bytes(self, payload: _Payload, drop: dict[str, Any]) -> None:
+    def _keep_bytes(self, payload: Payload, drop: dict[str, Any]) -> None:
         """Keep a payload that is no elements, byte for byte."""
         pieces, body = self._writer.pieces, payload.body
         if self._message.claim is not None:
@@ -338,7 +320,7 @@ class _Posting:
         chunks = 0 if assembly is None else assembly.chunks
         return known or {"status": _STORED, "messageId": self._name, "chunks": chunks}
 
-    def _appended(self, body: int | None, chunk: _Payload) -> int:
+    def _appended(self, body: int | None, chunk: Payload) -> int:
         """The body of a message in chunks with one more; an upload is moved and not copied."""
         pieces, origin = self._writer.pieces, self._sent.origin
         if chunk.body is None:
@@ -376,8 +358,7 @@ class _Posting:
         assembly = self._writer.messages.assembly(self._feed, self._batch, self._name)
         if assembly is None:
             return {"status": 200, "completed": False}
-        digest = bytes.fromhex(self._writer.pieces.digest(assembly.body))
-        payload = self._of_body(assembly.body, digest)
+        payload = self._of_body(assembly.body)
         # If the flow refuses it the chunks stay: sent again, it is refused again and not "nothing".
         answer = self._put_message(payload)
         self._writer.messages.close_assembly(self._feed, assembly)
@@ -396,7 +377,7 @@ class _Posting:
             self._complete_batch()
         feed.batch, feed.since_ms = self._batch, self._now_ms
 
-    def _count_on(self, payload: _Payload) -> None:
+    def _count_on(self, payload: Payload) -> None:
         """The open batch has one message more."""
         feed, slice_id = self._feed, self._message.name("sliceId")
         if feed.batch is None or feed.batch != self._batch:
@@ -408,7 +389,7 @@ class _Posting:
             feed.slices = [*feed.slices, slice_id][: limits.batch_slices_max]
         self._join(payload, between=b"" if is_first else b"\n")
 
-    def _join(self, payload: _Payload, *, between: bytes) -> None:
+    def _join(self, payload: Payload, *, between: bytes) -> None:
         """Put a payload behind those that the batch has, where the stream joins them."""
         feed, pieces = self._feed, self._writer.pieces
         how = self._doc.get("concatenation", "none")
@@ -476,7 +457,7 @@ def _scratch(writer: Writer, who: Credential, sent: Sent) -> _Scratch:
     if device is None:
         raise Forbidden("message: it takes the right of a Device, whose Token this is not")
     owner = credential_of(writer, who.account, sent.call.now_ms)
-    made = sent.shared["message"] = _Scratch(owner, device)
+    made = sent.shared["message"] = _Scratch(owner, device, sent.shared.get("digests") or Digests())
     return made
 
 
@@ -489,5 +470,14 @@ def _short(member: str, name: str) -> str:
     return name
 
 
-MESSAGES = EntryKind("message", check_message, _store)
+def _sum_ahead(
+    reader: Reader,
+    who: Credential,
+    sent: Sequence[tuple[Origin, SentMessage]],
+    shared: dict[str, Any],
+) -> None:
+    shared["digests"] = sum_ahead(reader, who, sent)
+
+
+MESSAGES = EntryKind("message", check_message, _store, _sum_ahead, in_pieces)
 """Messages of devices as entries of an array."""

@@ -117,8 +117,11 @@ class PieceReader(Protocol):
     def read(self, body: int, offset: int, size: int) -> bytes:
         """At most *size* bytes of a body from *offset* on."""
 
-    def digest(self, body: int) -> str:
-        """The SHA-256 of a body, in hexadecimal digits."""
+    def keys(self, body: int) -> tuple[int, ...]:
+        """The keys of a body's pieces, in their order; a key stands for its bytes for ever."""
+
+    def piece(self, key: int) -> bytes:
+        """The bytes of a piece, empty if it is gone."""
 
     def upload(self, scope: str, box: str, message: str) -> int | None:
         """The body of an upload; None if nothing of it came."""

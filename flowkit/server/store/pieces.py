@@ -1,7 +1,9 @@
 """Bytes in pieces: uploads that are not finished, and payloads that are no elements.
 
-A **body** is bytes kept as numbered pieces. An **upload** is a body that a sender is still filling,
-found by (scope, box, message). A **payload** is a body that belongs to a drop and goes with the
+A **body** is a list of numbered pieces. A piece is written once and never changed, so its key,
+which never comes back, stands for its bytes; it may be in several bodies, and goes with the last of
+them: joining bodies copies no bytes. An **upload** is a body that a sender is still filling, found
+by (scope, box, message). A **payload** is a body that belongs to a drop and goes with the
 last state of it that is held (``changes.py`` sees to that).
 
 Source: ``positions`` 9 (sender's rule 6); ``docs/reference/sending.rst``.
@@ -9,8 +11,7 @@ Source: ``positions`` 9 (sender's rule 6); ``docs/reference/sending.rst``.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import apsw
@@ -25,6 +26,9 @@ _SWEPT_AT_ONCE = 4
 _SHARED_BYTES_MAX = 16_384
 """Largest piece that small parts share: as much is written again with each of them."""
 
+_REMOVE = (
+    "DELETE FROM piece WHERE key = ?1 AND NOT EXISTS (SELECT 1 FROM body_piece WHERE piece = ?1)"
+)
 _OLD = "SELECT scope, box, message FROM upload WHERE at < ? ORDER BY at LIMIT ?"
 _PAYLOAD = (
     "SELECT id, flow_id, body, bytes, content_type FROM payload JOIN body ON key = body"
@@ -52,7 +56,7 @@ class Pieces:
     def sizes(self, body: int) -> list[int]:
         """The bytes of each piece by its number, 0 for one that is not there."""
         rows: list[Any] = self._execute(
-            "SELECT n, length(data) FROM piece WHERE body = ? ORDER BY n", (body,)
+            "SELECT n, bytes FROM body_piece WHERE body = ? ORDER BY n", (body,)
         ).fetchall()
         found = [0] * (rows[-1][0] + 1 if rows else 0)
         for n, size in rows:
@@ -64,31 +68,25 @@ class Pieces:
         found = bytearray()
         at = 0
         rows: list[Any] = self._execute(
-            "SELECT n, length(data) FROM piece WHERE body = ? ORDER BY n", (body,)
+            "SELECT piece, bytes FROM body_piece WHERE body = ? ORDER BY n", (body,)
         ).fetchall()
-        for n, length in rows:
+        for key, length in rows:
             if at < offset + size and at + length > offset:
                 first = max(offset - at, 0)
-                found += self._piece(body, n)[first : first + size - len(found)]
+                found += self.piece(key)[first : first + size - len(found)]
             at += length
         return bytes(found)
 
-    def digest(self, body: int) -> str:
-        """The SHA-256 of a body, in hexadecimal digits."""
-        summed = hashlib.sha256()
-        for data in self._pieces(body):
-            summed.update(data)
-        return summed.hexdigest()
-
-    def _pieces(self, body: int) -> Iterator[bytes]:
-        numbers: list[Any] = self._execute(
-            "SELECT n FROM piece WHERE body = ? ORDER BY n", (body,)
+    def keys(self, body: int) -> tuple[int, ...]:
+        """The keys of a body's pieces, in their order: who knows them knows all its bytes."""
+        rows: list[Any] = self._execute(
+            "SELECT piece FROM body_piece WHERE body = ? ORDER BY n", (body,)
         ).fetchall()
-        for (n,) in numbers:
-            yield self._piece(body, n)
+        return tuple(key for (key,) in rows)
 
-    def _piece(self, body: int, n: int) -> bytes:
-        return bytes(self._value("SELECT data FROM piece WHERE body = ? AND n = ?", body, n) or b"")
+    def piece(self, key: int) -> bytes:
+        """The bytes of a piece, empty if it is gone."""
+        return bytes(self._value("SELECT data FROM piece WHERE key = ?", key) or b"")
 
     def begin(self) -> int:
         """A new body without bytes."""
@@ -103,48 +101,51 @@ class Pieces:
         if not data:
             return
         rows: list[Any] = self._execute(
-            "SELECT n, length(data) FROM piece WHERE body = ? ORDER BY n DESC LIMIT 1", (body,)
+            "SELECT n, piece, bytes FROM body_piece WHERE body = ? ORDER BY n DESC LIMIT 1", (body,)
         ).fetchall()
-        last, held = rows[0] if rows else (-1, _SHARED_BYTES_MAX)
+        last, key, held = rows[0] if rows else (-1, 0, _SHARED_BYTES_MAX)
         if held + len(data) <= _SHARED_BYTES_MAX:
-            self.set_piece(body, last, self._piece(body, last) + data)
+            self.set_piece(body, last, self.piece(key) + data)
         else:
             self.set_piece(body, last + 1, data)
 
     def move(self, body: int, target: int) -> None:
         """Put what a body has behind what another one has; nothing is left of the first."""
-        last = self._value("SELECT max(n) FROM piece WHERE body = ?", target)
-        size = self.size(body)
-        self._execute(
-            "UPDATE piece SET body = ?1, n = n + ?2 WHERE body = ?3",
-            (target, 0 if last is None else last + 1, body),
-        )
-        self._execute("UPDATE body SET bytes = bytes + ? WHERE key = ?", (size, target))
+        self.copy(body, target)
         self.discard(body)
 
     def copy(self, body: int, target: int) -> None:
-        """Put what a body has behind what another one has."""
-        last = self._value("SELECT max(n) FROM piece WHERE body = ?", target)
+        """Put what a body has behind what another one has: the pieces are in both then."""
+        last = self._value("SELECT max(n) FROM body_piece WHERE body = ?", target)
         self._execute(
-            "INSERT INTO piece (body, n, data) SELECT ?1, n + ?2, data FROM piece WHERE body = ?3",
+            "INSERT INTO body_piece (body, n, piece, bytes)"
+            " SELECT ?1, n + ?2, piece, bytes FROM body_piece WHERE body = ?3",
             (target, 0 if last is None else last + 1, body),
         )
         self._execute("UPDATE body SET bytes = bytes + ? WHERE key = ?", (self.size(body), target))
 
     def set_piece(self, body: int, n: int, data: bytes) -> None:
         """Make *data* the piece *n* of a body, whatever was there."""
-        held = self._value("SELECT length(data) FROM piece WHERE body = ? AND n = ?", body, n) or 0
+        rows: list[Any] = self._execute(
+            "SELECT piece, bytes FROM body_piece WHERE body = ? AND n = ?", (body, n)
+        ).fetchall()
+        old, held = rows[0] if rows else (None, 0)
+        self._execute("INSERT INTO piece (data) VALUES (?)", (data,))
         self._execute(
-            "INSERT INTO piece (body, n, data) VALUES (?, ?, ?)"
-            " ON CONFLICT (body, n) DO UPDATE SET data = excluded.data",
-            (body, n, data),
+            "INSERT OR REPLACE INTO body_piece (body, n, piece, bytes) VALUES (?, ?, ?, ?)",
+            (body, n, self._last_key(), len(data)),
         )
         self._execute("UPDATE body SET bytes = bytes + ? WHERE key = ?", (len(data) - held, body))
+        if old is not None:
+            self._execute(_REMOVE, (old,))
 
     def discard(self, body: int) -> None:
-        """Remove a body that belongs to nothing any more."""
-        self._execute("DELETE FROM piece WHERE body = ?", (body,))
+        """Remove a body that belongs to nothing any more, and the pieces that no other has."""
+        keys = self.keys(body)
+        self._execute("DELETE FROM body_piece WHERE body = ?", (body,))
         self._execute("DELETE FROM body WHERE key = ?", (body,))
+        for key in keys:
+            self._execute(_REMOVE, (key,))
 
     # Uploads
 

@@ -140,9 +140,11 @@ TABLES = (
         PRIMARY KEY (scope, box, stream, first)) WITHOUT ROWID""",
     # Bytes in pieces: of uploads that are not finished, and of drops.
     "CREATE TABLE body (key INTEGER PRIMARY KEY AUTOINCREMENT, bytes INTEGER NOT NULL)",
-    """CREATE TABLE piece (
-        body INTEGER NOT NULL, n INTEGER NOT NULL, data BLOB NOT NULL)""",
-    "CREATE UNIQUE INDEX piece_by_body ON piece (body, n)",
+    "CREATE TABLE piece (key INTEGER PRIMARY KEY AUTOINCREMENT, data BLOB NOT NULL)",
+    """CREATE TABLE body_piece (
+        body INTEGER NOT NULL, n INTEGER NOT NULL, piece INTEGER NOT NULL,
+        bytes INTEGER NOT NULL, PRIMARY KEY (body, n)) WITHOUT ROWID""",
+    "CREATE INDEX body_by_piece ON body_piece (piece)",
     """CREATE TABLE upload (
         scope TEXT NOT NULL, box TEXT NOT NULL, message TEXT NOT NULL, body INTEGER NOT NULL,
         at INTEGER NOT NULL, PRIMARY KEY (scope, box, message)) WITHOUT ROWID""",

@@ -119,12 +119,17 @@ _SENDERS = (
     ),
     (
         "bodies have other bytes than their pieces",
-        "SELECT count(*) FROM body WHERE bytes != (SELECT coalesce(sum(length(data)), 0) FROM piece"
-        " WHERE piece.body = key)",
+        "SELECT count(*) FROM body WHERE bytes != (SELECT coalesce(sum(bytes), 0) FROM body_piece"
+        " WHERE body_piece.body = key)",
+    ),
+    (
+        "bodies have pieces that are not there, or of another size",
+        "SELECT count(*) FROM body_piece LEFT JOIN piece ON key = piece"
+        " WHERE data IS NULL OR length(data) != bytes OR body NOT IN (SELECT key FROM body)",
     ),
     (
         "pieces are of no body",
-        "SELECT count(*) FROM piece WHERE body NOT IN (SELECT key FROM body)",
+        "SELECT count(*) FROM piece WHERE key NOT IN (SELECT piece FROM body_piece)",
     ),
     (
         "bodies belong to nothing, or to more than one thing",

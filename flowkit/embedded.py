@@ -216,9 +216,9 @@ class _OwnedStore:
             lambda reader: job(_Owned(reader, self)), timeout_s=timeout_s, quick=quick
         )
 
-    def write(self, job: Callable[[Writer], T]) -> T:
+    def write(self, job: Callable[[Writer], T], *, large: bool = False) -> T:
         """As the store's."""
-        return self._store.write(lambda writer: job(_Owned(writer, self)))
+        return self._store.write(lambda writer: job(_Owned(writer, self)), large=large)
 
     def count_later(self, kind: str, object_id: str) -> None:
         """As the store's."""

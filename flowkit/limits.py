@@ -284,6 +284,10 @@ store_batch_jobs_max = 1_000
 store_batch_time_s = 0.05
 """Seconds after which a commit takes no further writes, so that the first need not wait long."""
 
+store_large_entries_min = 500
+"""Entries from which on an array create is a large write: each has a commit of its own, behind the
+writes that wait and are not large. This many take the writer some ten milliseconds."""
+
 store_later_s = 0.5
 """Seconds that a count of the statistics may wait for a write to go with; then it goes alone.
 """

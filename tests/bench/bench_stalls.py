@@ -26,7 +26,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from server_process import ServerProcess  # noqa: E402
 
-TIMES = 2 if os.environ.get("QUICK") else 5
+TIMES = 2 if os.environ.get("QUICK") else 3
 BREATH_S = 0.5
 WORKERS = 8
 PERIOD_S = 0.08
@@ -62,15 +62,18 @@ class Caller:
 
 
 def probe(url: str, token: str) -> None:
-    """Create single drops until the input ends; print how late each answer came, in seconds."""
+    """Create single drops until the input ends; print how late each was, and what it took, in s."""
     late: list[float] = []
+    taken: list[float] = []
     has_ended = threading.Event()
 
     def work(number: int) -> None:
         caller = Caller(url, "bob", token)
         due = time.perf_counter() + PERIOD_S * number / WORKERS
         while not has_ended.wait(max(0.0, due - time.perf_counter())):
+            began = time.perf_counter()
             caller.ask("POST", "/drop", {"path": "/bob/probe", "elems": ELEMS})
+            taken.append(time.perf_counter() - began)
             late.append(time.perf_counter() - due)
             due += PERIOD_S
 
@@ -82,7 +85,7 @@ def probe(url: str, token: str) -> None:
     has_ended.set()
     for worker in workers:
         worker.join()
-    print(json.dumps(late))
+    print(json.dumps([late, taken]))
 
 
 class Beside:
@@ -100,11 +103,11 @@ class Beside:
 
     def __exit__(self, *exc: object) -> None:
         said, _ = self.process.communicate(timeout=60)
-        self.late = sorted(json.loads(said))
+        self.late, self.taken = (sorted(each) for each in json.loads(said))
 
-    def told(self) -> str:
-        """The quantiles, in milliseconds."""
-        late = self.late
+    def told(self, late: list[float] | None = None) -> str:
+        """The quantiles of how late they were, or of something else, in milliseconds."""
+        late = self.late if late is None else late
         p50, p99 = late[len(late) // 2], late[int(len(late) * 0.99)]
         return f"{p50 * 1e3:9.1f} {p99 * 1e3:9.1f} {late[-1] * 1e3:9.1f}"
 
@@ -130,9 +133,14 @@ class Line:
         return found
 
 
-def plain(_device: Caller, _line: Line) -> bytes:
+def plain(_device: Caller | None, _line: Line) -> bytes:
     """An array of drops."""
     return json.dumps([{"path": "/nora/field", "elems": ELEMS}] * 10_000).encode()
+
+
+def evicting(_device: Caller | None, _line: Line) -> bytes:
+    """An array of drops for a Flow that is full."""
+    return json.dumps([{"path": "/nora/full", "elems": ELEMS}] * 10_000).encode()
 
 
 def numbered(_device: Caller, line: Line) -> bytes:
@@ -218,6 +226,7 @@ def object_of_a_mebibyte(device: Caller, line: Line) -> bytes:
 LARGE = {
     "arrays": ("array of 10,000 drops", plain),
     "origins": ("array of 10,000 drops with origin", numbered),
+    "evictions": ("array of 10,000 drops, full Flow", evicting),
     "messages": ("array of 10,000 messages", messages),
     "digests": ("message of 64 MiB, uploaded", digested),
     "joins": ("64 uploaded chunks of 1 MiB, joined", joined),
@@ -227,17 +236,47 @@ LARGE = {
 }
 
 
+def send(sender: Caller, body: bytes) -> float:
+    """Send a large request, of which nothing may be refused; the seconds that it took."""
+    began = time.perf_counter()
+    answers = sender.ask("POST", "/drop", body)
+    taken = time.perf_counter() - began
+    refused = [each for each in answers if "errors" in each]
+    assert not refused, refused[0]
+    return taken
+
+
+def crowd(server: ServerProcess, token: str, bob: str) -> None:
+    """Four senders of arrays at once, each as fast as it is answered."""
+    body = evicting(None, Line())
+    with Beside(server.url, bob) as beside:
+        callers = [Caller(server.url, "nora", token) for _ in range(4)]
+        began = time.perf_counter()
+        senders = [
+            threading.Thread(target=lambda who=who: [send(who, body) for _ in range(TIMES)])
+            for who in callers
+        ]
+        for sender in senders:
+            sender.start()
+        for sender in senders:
+            sender.join()
+        middle = (time.perf_counter() - began) / TIMES * 1e3
+    print(f"  {'full Flow, 4 arrays of 10,000 at once':<40} {beside.told()} {middle:9.0f}")
+    print(f"  {'  from sending to answer':<40} {beside.told(beside.taken)}", flush=True)
+
+
 def measure(server: ServerProcess, nora: Caller, device: Caller, bob: str) -> None:
     """A line for each kind of large request."""
     print(f"  {'late, in ms':<40} {'p50':>9} {'p99':>9} {'most':>9} {'request':>9}")
     with Beside(server.url, bob) as beside:
         time.sleep(3)
     print(f"  {'nothing else at work':<40} {beside.told()}", flush=True)
+    crowd(server, nora.headers["X-Auth-Token"], bob)
     only = os.environ.get("ONLY")
     for name in only.split(",") if only else LARGE:
         title, make = LARGE[name]
         line, taken = Line(), []
-        sender = nora if make in (plain, numbered) else device
+        sender = nora if make in (plain, numbered, evicting) else device
         with Beside(server.url, bob) as uploading:
             bodies = [make(device, line) for _ in range(TIMES)]
         if make in (digested, completed):
@@ -245,11 +284,7 @@ def measure(server: ServerProcess, nora: Caller, device: Caller, bob: str) -> No
         with Beside(server.url, bob) as beside:
             for body in bodies:
                 time.sleep(BREATH_S)
-                began = time.perf_counter()
-                answers = sender.ask("POST", "/drop", body)
-                taken.append(time.perf_counter() - began)
-                refused = [each for each in answers if "errors" in each]
-                assert not refused, refused[0]
+                taken.append(send(sender, body))
             time.sleep(BREATH_S)
         middle = sorted(taken)[len(taken) // 2] * 1e3
         print(f"  {title:<40} {beside.told()} {middle:9.0f}", flush=True)
@@ -270,6 +305,7 @@ def main() -> None:
             bob.ask("POST", "/flow", {"path": "/bob/probe", "capacity": 1_000})
             nora = Caller(server.url, "nora", nora_token)
             nora.ask("POST", "/flow", {"path": "/nora/field", "capacity": 100_000})
+            nora.ask("POST", "/flow", {"path": "/nora/full", "capacity": 10_000})
             many = {"group": "g", "messageIdPattern": "{uuid}", "isDefaultGroup": True}
             nora.ask("POST", "/stream", {**many, "name": "air"})
             day = {"batching": True, "concatenation": "plain", "name": "day"}

@@ -222,7 +222,8 @@ class Machine(RuleBasedStateMachine):
             (stream, self.server.marks.get((box.box, stream), (0, None)))
             for stream in sorted(names | {"air", "soil"})
         ]
-        if any([self.learn(box, stream, mark, went_back=True) for stream, mark in marks]):
+        learned = [self.learn(box, stream, mark, went_back=True) for stream, mark in marks]
+        if any(learned):
             self.fork(box)
 
     @rule(number=DEVICES, stream=STREAMS, data=st.data(), how=st.sampled_from(["ack", "drop"]))

@@ -443,7 +443,7 @@ def test_our_own_fault_is_a_500_with_a_request_id_and_no_traceback(nora, caplog)
         def read(self, job, **how):
             raise RuntimeError("the secret reason")
 
-        def write(self, job):
+        def write(self, job, **how):
             raise RuntimeError("the secret reason")
 
     nora.app.store, store = Broken(), nora.app.store

@@ -29,10 +29,10 @@ class Counting:
         self.reads += 1
         return self.store.read(job, **how)
 
-    def write(self, job):
+    def write(self, job, **how):
         """As the store's."""
         self.writes += 1
-        return self.store.write(job)
+        return self.store.write(job, **how)
 
 
 def test_a_store_that_works_has_no_fault(store):

@@ -139,6 +139,32 @@ def test_what_waits_shares_a_commit(writer, pages):
     assert pages.batches == [["held"], list(range(10)), [10, 11]]
 
 
+def test_small_jobs_go_before_large_ones_which_go_alone(writer, pages):
+    """A small one that comes while large ones wait is answered before the next of them begins."""
+    held = Held(writer)
+    waiting = [gevent.spawn(writer.run, note(name), large=True) for name in "AB"]
+    gevent.sleep(0)
+    small = queued(writer, [note(1), note(2)])
+    held.end()
+
+    assert outcomes([*waiting, *small]) == ["A", "B", 1, 2]
+    assert pages.batches == [["held"], [1, 2], ["A"], ["B"]]
+
+
+def test_closing_finishes_large_jobs_too(writer, pages):
+    """What waits is done, whatever its size."""
+    held = Held(writer)
+    greenlets = [gevent.spawn(writer.run, note(n), large=n % 2 == 0) for n in range(5)]
+    gevent.sleep(0)
+    closing = gevent.spawn(writer.close)
+    gevent.sleep(0)
+    held.end()
+
+    assert outcomes(greenlets) == list(range(5))
+    closing.join()
+    assert pages.batches == [["held"], [1, 3], [0], [2], [4]]
+
+
 def test_a_job_that_raises_is_undone_alone(writer, pages):
     """Its caller gets the error, its neighbours their commit."""
 

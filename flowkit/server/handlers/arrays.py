@@ -68,7 +68,7 @@ def create_many(call: Call, query: Query, bodies: list[Any]) -> Work:
         flow = None
         if "flow" in call.args:
             flow = flow_with_id(writer, who, call.args["flow"], "dropWrite")
-        return _Creating(call, query, writer, who, flow=flow, shared=shared).result(entries)
+        return _Creating(call, query, writer, who, flow=flow, shared=dict(shared)).result(entries)
 
     return work
 
@@ -159,6 +159,9 @@ class _Creating:
         """Do all entries, in their order; the answer."""
         self._open_lines(entries)
         answers = [self._answer(entry) for entry in entries]
+        for kind in KINDS.values():
+            if kind.finish is not None:
+                kind.finish(self._shared)
         self._keep_marks()
         result = Result(answers, status=201 if self._all_stored else 207)
         if self._query.refs:

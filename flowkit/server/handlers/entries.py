@@ -71,6 +71,8 @@ class EntryKind:
             argument, which becomes ``Sent.shared``. It changes nothing, and it may be wrong about
             what the job will find: that looks again.
         is_large: whether what the check gave is worth that.
+        finish: after all entries of a request, with what they share: writes what need not be
+            written with each.
     """
 
     member: str
@@ -78,3 +80,4 @@ class EntryKind:
     store: Callable[[Writer, Credential, Sent], dict[str, Any]]
     ahead: Ahead | None = None
     is_large: Callable[[Any], bool] = bool
+    finish: Callable[[dict[str, Any]], None] | None = None

@@ -13,25 +13,25 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from flowkit import limits
-from flowkit.errors import BadRequest, Conflict, Forbidden
+from flowkit.errors import BadRequest, Conflict
 from flowkit.server import ingest
-from flowkit.server.auth import Credential, credential_of
+from flowkit.server.auth import Credential
 from flowkit.server.autofill import BATCH, MESSAGE, Facts, filled
 from flowkit.server.checking import Checked
-from flowkit.server.handlers.digests import Digests, Payload, in_pieces, sum_ahead
+from flowkit.server.handlers.digests import Payload, in_pieces, sum_ahead
 from flowkit.server.handlers.entries import EntryKind, Sent
+from flowkit.server.handlers.feeds import feeds_of, keep_feeds
 from flowkit.server.handlers.sent_message import (
     RESERVED,
     SentMessage,
     check_message,
 )
-from flowkit.server.handlers.stream import batches_path, flow_of, stream_for
+from flowkit.server.handlers.stream import batches_path
 from flowkit.server.marks import Origin
-from flowkit.server.store.base import Assembly, Reader, StoredObject, Writer
+from flowkit.server.store.base import Assembly, Reader, Writer
 
 __all__ = ["MESSAGES"]
 
@@ -44,16 +44,6 @@ def _store(writer: Writer, who: Credential, sent: Sent) -> dict[str, Any]:
     return _Posting(writer, who, sent).answer()
 
 
-@dataclass(slots=True)
-class _Scratch:
-    """What the entries of one request share."""
-
-    owner: Credential
-    device: StoredObject
-    digests: Digests
-    streams: dict[tuple[str | None, str | None], StoredObject] = field(default_factory=dict)
-
-
 class _Posting:
     """One entry on its way in."""
 
@@ -62,28 +52,24 @@ class _Posting:
         self._sent = sent
         self._now_ms = sent.call.now_ms
         self._message: SentMessage = sent.checked
-        self._scratch = _scratch(writer, who, sent)
-        self._owner = self._scratch.owner
+        self._feeds = feeds_of(writer, who, sent)
+        self._owner = self._feeds.owner
         self._scope = who.scope
-        self._stream = self._located()
-        self._feed = writer.messages.feed(self._stream.id, self._scratch.device.id)
+        place = self._message.name("group"), self._message.name("stream")
+        self._stream = self._feeds.stream(*place)
+        self._feed = self._feeds.feed(self._stream)
         self._batch = self._batch_name()
         self._name = ""
         self._payload_id: str | None = None
+        self._keyed: tuple[tuple[str, ...], bytes] | None = None
+        self._looked_up: tuple[bytes, bytes | None] | None = None
 
     @property
     def _doc(self) -> dict[str, Any]:
         return self._stream.doc
 
-    def _located(self) -> StoredObject:
-        place = self._message.name("group"), self._message.name("stream")
-        known = self._scratch.streams
-        if place not in known:
-            known[place] = stream_for(self._writer, self._owner, *place)
-        return known[place]
-
     def _facts(self, batch: str) -> Facts:
-        device = self._scratch.device.doc
+        device = self._feeds.device.doc
         at_ms = self._message.at_ms
         return Facts(
             device=str(device.get("deviceId") or device["id"]),
@@ -139,10 +125,10 @@ class _Posting:
 
     def _is_taken(self) -> bool:
         """Whether a name that was made is another message's: by the mark, this one is new."""
-        messages = self._writer.messages
-        if messages.named(self._feed, self._key("")) is not None:
+        if self._named("") is not None:
             return True
-        return messages.assembly(self._feed, self._batch, self._name) is not None
+        there = self._writer.messages.assembly(self._feed, self._batch, self._name)
+        return there is not None
 
     # What is to be done
 
@@ -179,14 +165,12 @@ class _Posting:
         if self._batch:
             answer["batchId"] = self._batch
         self._complete_with()
-        self._writer.messages.keep_feed(self._feed)
         return answer
 
     def _complete_with(self) -> None:
         """A message may end its batch, one that was there already too."""
         if self._message.complete == "batch" and self._feed.batch == self._batch:
             self._complete_batch()
-            self._writer.messages.keep_feed(self._feed)
 
     def _payload(self) -> Payload:
         """The payload of a whole message."""
@@ -220,7 +204,7 @@ class _Posting:
 
     def _of_body(self, body: int, *, is_whole: bool = True) -> Payload:
         """A payload that is in the store; a whole one as elements if it is some."""
-        known, pieces = self._scratch.digests, self._writer.pieces
+        known, pieces = self._feeds.digests, self._writer.pieces
         return known.payload(pieces, body, self._message.name("contentType"), is_whole=is_whole)
 
     def _arrival(self, payload: Payload) -> ingest.Arrival:
@@ -228,13 +212,13 @@ class _Posting:
         elements = payload.elements or Checked({"elems": {}}, {})
         told = self._told(payload)
         members = {**elements.members, "elems": {**elements.members["elems"], RESERVED: told}}
-        flow = flow_of(self._writer, self._owner, self._doc["path"])
+        flow = self._feeds.flow(self._doc["path"])
         checked = Checked(members, elements.types)
         return ingest.Arrival(checked, self._now_ms, self._sent.call.places, flow=flow)
 
     def _told(self, payload: Payload) -> dict[str, Any]:
         """What the element ``_message`` says."""
-        message, device = self._message, self._scratch.device.doc
+        message, device = self._message, self._feeds.device.doc
         told: dict[str, Any] = {
             "device": device.get("deviceId") or device["id"],
             "id": self._name,
@@ -256,17 +240,26 @@ class _Posting:
     def _key(self, chunk: str) -> bytes:
         """What tells a message, or a chunk of one, from every other of its feed."""
         parts = (self._batch, self._name, chunk)
-        return hashlib.sha256("".join(f"{len(part)}:{part}" for part in parts).encode()).digest()
+        if self._keyed is None or self._keyed[0] != parts:
+            text = "".join([f"{len(part)}:{part}" for part in parts])
+            self._keyed = parts, hashlib.sha256(text.encode()).digest()
+        return self._keyed[1]
+
+    def _named(self, chunk: str) -> bytes | None:
+        """The digest of the message, or the chunk, that has these names already."""
+        key = self._key(chunk)
+        if self._looked_up is None or self._looked_up[0] != key:
+            self._looked_up = key, self._writer.messages.named(self._feed, key)
+        return self._looked_up[1]
 
     def _known(self, chunk: str, digest: bytes) -> dict[str, Any] | None:
         """The answer to a message whose names are there already: the first one stays."""
-        held = self._writer.messages.named(self._feed, self._key(chunk))
+        held = self._named(chunk)
         if held is None:
             return None
         if held == digest:
             return dict(_DUPLICATE)
         self._feed.conflicts += 1
-        self._writer.messages.keep_feed(self._feed)
         return {**_DUPLICATE, "conflict": True}
 
     def _drop_upload(self) -> None:
@@ -312,7 +305,6 @@ class _Posting:
             messages.keep_assembly(self._feed, assembly)
             self._feed.number += 1
             messages.keep_name(self._feed, self._key(chunk), payload.digest)
-            messages.keep_feed(self._feed)
         else:
             self._drop_upload()
         if self._message.complete == "message":
@@ -414,12 +406,11 @@ class _Posting:
             return {"status": 200, "completed": False}
         batch = feed.batch
         drop_id = self._complete_batch()
-        self._writer.messages.keep_feed(feed)
         return {"status": _STORED, "id": drop_id, "batchId": batch}
 
     def _complete_batch(self) -> str:
         """A drop that says what the batch was; nothing is open then. Gives the id of the drop."""
-        feed, device = self._feed, self._scratch.device.doc
+        feed, device = self._feed, self._feeds.device.doc
         payload_id = None if feed.body is None else f"y{secrets.token_hex(12)}"
         elems: dict[str, Any] = {
             "device": device.get("deviceId") or device["id"],
@@ -431,7 +422,7 @@ class _Posting:
             **({"payload": payload_id} if payload_id else {}),
             **({"truncated": True} if feed.is_cut else {}),
         }
-        flow = flow_of(self._writer, self._owner, batches_path(self._stream))
+        flow = self._feeds.flow(batches_path(self._stream))
         # A completion is a fact, which a filter of the flow cannot undo: it is not asked.
         arrival = ingest.Arrival(Checked({"elems": elems}, {}), self._now_ms, flow=flow)
         arrival.admitted = True
@@ -442,23 +433,6 @@ class _Posting:
         feed.messages = feed.bytes = 0
         feed.slices, feed.is_cut = [], False
         return str(drop["id"])
-
-
-def _scratch(writer: Writer, who: Credential, sent: Sent) -> _Scratch:
-    """What is looked up once for all messages of a request.
-
-    Raises:
-        Forbidden: the credential is not a device's.
-    """
-    found = sent.shared.get("message")
-    if isinstance(found, _Scratch):
-        return found
-    device = writer.object("device", who.device_id) if who.device_id is not None else None
-    if device is None:
-        raise Forbidden("message: it takes the right of a Device, whose Token this is not")
-    owner = credential_of(writer, who.account, sent.call.now_ms)
-    made = sent.shared["message"] = _Scratch(owner, device, sent.shared.get("digests") or Digests())
-    return made
 
 
 def _short(member: str, name: str) -> str:
@@ -479,5 +453,5 @@ def _sum_ahead(
     shared["digests"] = sum_ahead(reader, who, sent)
 
 
-MESSAGES = EntryKind("message", check_message, _store, _sum_ahead, in_pieces)
+MESSAGES = EntryKind("message", check_message, _store, _sum_ahead, in_pieces, keep_feeds)
 """Messages of devices as entries of an array."""

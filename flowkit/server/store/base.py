@@ -467,17 +467,15 @@ class Store(Protocol):
         A *quick* job reads by id what takes no millisecond; it does not wait behind the others.
         """
 
-    def write(self, job: Callable[[Writer], T]) -> T:
+    def write(self, job: Callable[[Writer], T], *, large: bool = False) -> T:
         """Run *job* on the writer; returns once what it wrote will survive power loss.
 
-        A job must not call ``write`` itself: there is one writer, and it would wait for itself.
+        A *large* one has a commit of its own, behind the others that wait. A job must not call
+        ``write`` itself: there is one writer, and it would wait for itself.
         """
 
     def count_later(self, kind: str, object_id: str) -> None:
-        """Count something that no write goes with; stored with the next commit, within a second.
-
-        Never waits.
-        """
+        """Count something that no write goes with; stored within a second. Never waits."""
 
     def watch(self, flow_ids: frozenset[str]) -> None:
         """From now on, hand out the changes of these flows with each commit, and of no others.

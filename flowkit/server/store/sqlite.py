@@ -140,9 +140,9 @@ class SqliteStore:
         """Run *job* on a snapshot; a query beyond the time is ended and raises ``BadRequest``."""
         return (self._quick if quick else self._readers).run(job, timeout_s)
 
-    def write(self, job: Callable[[Writer], T]) -> T:
+    def write(self, job: Callable[[Writer], T], *, large: bool = False) -> T:
         """Run *job* on the writer; returns once what it wrote will survive power loss."""
-        return self._writer.run(job)
+        return self._writer.run(job, large=large)
 
     def count_later(self, kind: str, object_id: str) -> None:
         """Count something that no write goes with; stored with the next commit, within a second."""

@@ -9,6 +9,10 @@ commits once, and only then answers all of them. A job that raises is undone alo
 gets the error at the end of the batch as well. If the commit fails, every job of the batch fails:
 nothing of it was stored.
 
+A large job has a batch of its own, behind the small ones that wait; after it the small ones that
+have come meanwhile are next. So a small one waits for one large job at most, however many wait,
+and a large one waits for one batch of small ones before each that came before it.
+
 The threads know nothing of SQL: they drive a ``WriteSession`` and ``ReadSession`` each.
 """
 
@@ -30,6 +34,9 @@ T = TypeVar("T")
 
 _SOON = object()
 """In the writer's line: something waits in memory for a commit."""
+
+_Entry = tuple[Callable[[Any], Any], "Cell[Any]"]
+"""A job of the writer, and where its caller waits."""
 
 _log = logging.getLogger(__name__)
 
@@ -148,7 +155,7 @@ class WriterThread:
         self._ended: Cell[None] = Cell()
         start_thread(self._loop, name="flowkit-writer")
 
-    def run(self, job: Callable[[Any], T]) -> T:
+    def run(self, job: Callable[[Any], T], *, large: bool = False) -> T:
         """Run *job*; returns after the commit that holds it, waiting meanwhile.
 
         Raises:
@@ -156,7 +163,7 @@ class WriterThread:
             Exception: whatever *job* raised; nothing of it was stored.
         """
         cell: Cell[T] = Cell()
-        self._line.put((job, cell))
+        self._line.put((job, cell, large))
         return cell.get()
 
     def commit_soon(self) -> None:
@@ -169,22 +176,25 @@ class WriterThread:
         self._ended.get()
 
     def _loop(self) -> None:
-        taken: deque[Any] = deque()
+        taken: deque[_Entry] = deque()
+        large: deque[_Entry] = deque()
         is_open = True
-        while is_open or taken:
+        while is_open or taken or large:
             if is_open:
-                is_open = self._take(taken)
-            if taken or self._commit_at is not None:
+                is_open = self._take(taken, large)
+            if taken or (self._commit_at is not None and not large):
                 self._batch(taken)
+            if large:
+                self._batch(deque([large.popleft()]))
         _close(self._session, self._ended)
 
-    def _take(self, taken: deque[Any]) -> bool:
-        """Move what waits to *taken*; False at the end of the line.
+    def _take(self, taken: deque[_Entry], large: deque[_Entry]) -> bool:
+        """Move what waits to *taken* and *large*; False at the end of the line.
 
-        It waits while *taken* is empty, until it is time for a commit without a job.
+        It waits while there is nothing in them, until it is time for a commit without a job.
         """
         line = self._line
-        while not taken or (len(taken) < self._batch_jobs_max and not line.is_empty()):
+        while not (taken or large) or (len(taken) < self._batch_jobs_max and not line.is_empty()):
             try:
                 entry = line.get(True, self._left_s())
             except Empty:
@@ -192,7 +202,8 @@ class WriterThread:
             if entry is None:
                 return False
             if entry is not _SOON:
-                taken.append(entry)
+                job, cell, is_large = entry
+                (large if is_large else taken).append((job, cell))
             elif self._commit_at is None:
                 self._commit_at = monotonic() + limits.store_later_s
         return True
@@ -201,7 +212,7 @@ class WriterThread:
         """Seconds to the commit without a job; None if there is none to be."""
         return None if self._commit_at is None else max(0.0, self._commit_at - monotonic())
 
-    def _batch(self, taken: deque[Any]) -> None:
+    def _batch(self, taken: deque[_Entry]) -> None:
         """Run and commit the first of *taken*, as many as the bounds allow, and answer them."""
         run = self._session.run
         self._commit_at = None

@@ -193,8 +193,8 @@ class WriterThread:
 
         It waits while there is nothing in them, until it is time for a commit without a job.
         """
-        line = self._line
-        while not (taken or large) or (len(taken) < self._batch_jobs_max and not line.is_empty()):
+        line, most = self._line, self._batch_jobs_max
+        while not (there := len(taken) + len(large)) or (there < most and not line.is_empty()):
             try:
                 entry = line.get(True, self._left_s())
             except Empty:

@@ -8,7 +8,6 @@ as well as ids that do not. ``Ground`` is the platform that they are thrown at.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from typing import Any
 
 from hypothesis import strategies as st
@@ -61,9 +60,10 @@ PARAMS = (
 ).split()
 
 
-@dataclass
 class Ground:
     """A platform under fire.
+
+    No dataclass: hypothesis would print its fields now and then, while another thread changes them.
 
     Attributes:
         nora, bob: the accounts that the requests come from.
@@ -74,14 +74,13 @@ class Ground:
         kept: drops of the keeper that were acknowledged, by id.
     """
 
-    nora: Visitor
-    bob: Visitor
-    keeper: Visitor
-    ids: dict[str, list[str]] = field(default_factory=dict)
-    learned: dict[str, list[str]] = field(default_factory=dict)
-    rounds: int = 0
-    kept: dict[str, Any] = field(default_factory=dict)
-    flow: dict[str, Any] = field(default_factory=dict)
+    def __init__(self, nora: Visitor, bob: Visitor, keeper: Visitor) -> None:
+        self.nora, self.bob, self.keeper = nora, bob, keeper
+        self.ids: dict[str, list[str]] = {}
+        self.learned: dict[str, list[str]] = {}
+        self.rounds = 0
+        self.kept: dict[str, Any] = {}
+        self.flow: dict[str, Any] = {}
 
     def learn(self, body: Any) -> None:
         """Keep the ids of an answer for the next round, a few of each kind.

@@ -31,7 +31,8 @@ class Work:
             self.left[thing] -= 1
             goes_on = self.left[thing] > 0
             self.busy[thing] -= 1
-            if not any(self.left.values()) and not self.is_done.is_ready:
+            # a thing that was asked for late has more turns than it needs
+            if max(self.left.values()) <= 0 and not self.is_done.is_ready:
                 self.is_done.set(None)
         return lane if goes_on else None
 

@@ -225,10 +225,10 @@ def test_a_stall_holds_back_and_loses_nothing(proxy, client):
 
 def test_a_stall_for_a_time_ends_by_itself(proxy, client, dial):
     """The seconds count from the call, for connections made later, too."""
-    proxy.set(stall=0.15)
+    proxy.set(stall=0.5)
 
-    assert 0.1 <= duration_s(echoed, client, b"b") < SECOND
-    assert duration_s(echoed, dial(), b"b") < 0.15
+    assert 0.4 <= duration_s(echoed, client, b"b") < 2 * SECOND
+    assert duration_s(echoed, dial(), b"b") < 0.4
 
 
 def test_a_stalled_proxy_stops_reading(proxy, client):

@@ -323,7 +323,9 @@ class App:
             return result.status, body
 
         if ready.call.ahead:
-            with suppress(BadRequest):  # a disk so slow that its time was up: the job looks itself
+            # A disk so slow that its time was up, or readers that have too much to do: the job
+            # looks itself, and a write does not fail for it.
+            with suppress(BadRequest, ServerError):
                 self.store.read(looked_ahead)
         is_large = ready.call.entries >= limits.store_large_entries_min
         status, body = self.store.write(job, large=is_large)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flowkit.errors import ServerError
 from flowkit.server.auth import Credential
 from flowkit.server.handlers.digests import Digests, sum_ahead
 from flowkit.server.handlers.sent_message import check_message
@@ -38,15 +39,15 @@ def put(probe, number, *parts):
         assert probe.visitor.ask("PUT", f"/upload/{BOX}/{message(number)}/{n}", part).status == 200
 
 
-def looked_ahead(nora, probe, *entries):
-    """What a reader sums for *entries* of the device."""
+def looked_ahead(nora, device, *entries):
+    """What a reader sums for *entries* of the device with that id; None for the account itself."""
     sent = [
         (read_origin(each["origin"]), check_message(None, {"message": each["message"]}))
         for each in entries
     ]
 
     def job(reader):
-        who = Credential(reader.account("nora"), "token", device_id=probe.id)
+        who = Credential(reader.account("nora"), "token", device_id=device)
         return sum_ahead(reader, who, sent)
 
     return nora.app.store.read(job)
@@ -57,10 +58,10 @@ def unread(key):
     raise AssertionError(f"the piece {key} was read")
 
 
-def keys_of(nora, probe, number):
+def keys_of(nora, scope, number):
     """The pieces of the upload of a message."""
     return nora.app.store.read(
-        lambda r: r.pieces.keys(r.pieces.upload(probe.id, BOX, message(number)))
+        lambda r: r.pieces.keys(r.pieces.upload(scope, BOX, message(number)))
     )
 
 
@@ -84,12 +85,12 @@ def test_the_writer_reads_nothing_of_what_a_reader_has_summed(nora, probe):
         ]
     )
 
-    found = looked_ahead(nora, probe, chunk, whole, last)
+    found = looked_ahead(nora, probe.id, chunk, whole, last)
 
-    chunks = keys_of(nora, probe, 2)
+    chunks = keys_of(nora, probe.id, 2)
     for keys, data in (
         (chunks, PARTS[1] + b"end"),
-        (keys_of(nora, probe, 3), b"".join(PARTS[2:])),
+        (keys_of(nora, probe.id, 3), b"".join(PARTS[2:])),
         ((*before[0], *chunks), PARTS[0] + PARTS[1] + b"end"),
     ):
         assert found.of(keys, unread) == hashlib.sha256(data).digest()
@@ -102,11 +103,11 @@ def test_what_changed_after_the_look_ahead_is_summed_again(nora, probe):
     stream(nora, messageIdPattern="{uuid}")
     put(probe, 1, PARTS[0], PARTS[1])
     entry = probe.entry(**AIR, upload=claim(PARTS[0] + PARTS[1], 2))
-    found = looked_ahead(nora, probe, entry)
-    before = keys_of(nora, probe, 1)
+    found = looked_ahead(nora, probe.id, entry)
+    before = keys_of(nora, probe.id, 1)
     put(probe, 1, PARTS[2])
 
-    after = keys_of(nora, probe, 1)
+    after = keys_of(nora, probe.id, 1)
     data = {before[1]: PARTS[1], after[0]: PARTS[2]}
     assert found.of(before, unread) == hashlib.sha256(PARTS[0] + PARTS[1]).digest()
     assert found.of(after, data.__getitem__) == hashlib.sha256(PARTS[2] + PARTS[1]).digest()
@@ -119,13 +120,56 @@ def test_an_upload_that_many_entries_name_is_summed_once(nora, probe):
     put(probe, 1, PARTS[0])
     film = {**AIR, "messageId": "film", "upload": claim(PARTS[0])}
     entries = [probe.entry(1, **film, chunkId=str(n)) for n in range(50)]
-    found = looked_ahead(nora, probe, *entries, probe.entry(2, **AIR, complete="message",
+    found = looked_ahead(nora, probe.id, *entries, probe.entry(2, **AIR, complete="message",
                                                             messageId="film"))  # fmt: skip
 
-    keys = keys_of(nora, probe, 1)
+    keys = keys_of(nora, probe.id, 1)
     assert found.of(keys, unread) == hashlib.sha256(PARTS[0]).digest()
     with pytest.raises(AssertionError, match="was read"):
         found.of(keys * 2, unread)
+
+
+def test_nothing_is_summed_for_who_is_no_device(nora, probe):
+    """A Token of the account may upload, and may send no message: the job refuses each."""
+    stream(nora)
+    assert nora.ask("PUT", f"/upload/{BOX}/{message(1)}/0", PARTS[0]).status == 200
+    entry = probe.entry(1, **AIR, messageId="film", upload=claim(PARTS[0]))
+
+    found = looked_ahead(nora, None, entry)
+
+    assert nora.ask("POST", "/drop", [entry]).body[0]["status"] == 403
+    with pytest.raises(AssertionError, match="was read"):
+        found.of(keys_of(nora, "/nora", 1), unread)
+
+
+@pytest.mark.parametrize(("batch", "is_summed"), [({"batchId": "x"}, True), ({}, True),
+                                                  ({"batchId": "y"}, False)])  # fmt: skip
+def test_what_another_batch_has_under_that_name_is_not_summed(nora, probe, batch, is_summed):
+    """Else a completion that completes nothing costs as much as one that does, again and again."""
+    found = stream(nora, batching=True)
+    film = {**AIR, "messageId": "film"}
+    probe.send(**film, batchId="x", chunkId="a", data="eA==")
+    there = nora.app.store.read(
+        lambda r: [r.pieces.keys(each.body) for each in r.messages.assemblies(found["id"])]
+    )
+    summed = looked_ahead(nora, probe.id, probe.entry(2, **film, **batch, complete="message"))
+
+    if is_summed:
+        assert summed.of(there[0], unread) == hashlib.sha256(b"x").digest()
+    else:
+        with pytest.raises(AssertionError, match="was read"):
+            summed.of(there[0], unread)
+
+
+def test_a_write_does_not_fail_for_readers_that_have_too_much_to_do(nora, probe):
+    """What could not be summed before is summed in the job."""
+    stream(nora, messageIdPattern="{uuid}")
+    put(probe, 1, PARTS[0])
+    store = nora.app.store
+    store._readers._line._jobs_max = 0
+    with pytest.raises(ServerError, match="busy"):
+        store.read(lambda _reader: None)
+    assert probe.send(**AIR, upload=claim(PARTS[0]))["status"] == 201
 
 
 def test_joined_payloads_share_their_pieces(nora, probe):

@@ -99,8 +99,13 @@ def in_pieces(message: SentMessage) -> bool:
 def sum_ahead(
     reader: Reader, who: Credential, sent: Iterable[tuple[Origin, SentMessage]]
 ) -> Digests:
-    """The digests that the messages of a request will ask for, as far as that can be seen."""
-    ahead = _Ahead(reader, who)
+    """The digests that the messages of a request will ask for, as far as that can be seen.
+
+    None for who is no device: the job refuses every message of theirs, so nothing is read for them.
+    """
+    if who.device_id is None:
+        return Digests()
+    ahead = _Ahead(reader, who.account.name, who.device_id)
     for origin, message in sent:
         ahead.see(origin, message)
     return ahead.digests
@@ -111,14 +116,15 @@ class _Ahead:
 
     Args:
         reader: a snapshot.
-        who: the caller.
+        account: of the device.
+        device: the id of the device that sends.
     """
 
-    def __init__(self, reader: Reader, who: Credential) -> None:
+    def __init__(self, reader: Reader, account: str, device: str) -> None:
         self.digests = Digests()
-        self._reader, self._who = reader, who
+        self._reader, self._account, self._device = reader, account, device
         self._seen: set[int] = set()
-        self._joined: dict[tuple[str | None, ...], list[Keys]] = {}
+        self._joined: dict[tuple[str | None, ...], dict[str, Keys]] = {}
 
     def see(self, origin: Origin, message: SentMessage) -> None:
         """The next message."""
@@ -134,31 +140,30 @@ class _Ahead:
         place = tuple(message.name(name) for name in ("group", "stream", "messageId"))
         if place not in self._joined:
             self._joined[place] = self._begun(*place)
-        self._joined[place] = [each + keys for each in self._joined[place]]
-        if message.complete == "message":
-            for each in self._joined[place]:
-                self._look_at(each, content_type)
-            self._joined[place] = []  # it is complete: what comes of that name begins anew
+        there = self._joined[place]
+        batch = message.name("batchId") or min(there, default="")
+        there[batch] = there.get(batch, ()) + keys
+        if message.complete == "message" and (joined := there.pop(batch)):
+            self._look_at(joined, content_type)  # what comes of that name begins anew
 
     def _claimed(self, origin: Origin, message: SentMessage) -> Keys:
         """The pieces of the upload that a message claims."""
         if message.claim is None:
             return ()
         pieces = self._reader.pieces
-        body = pieces.upload(self._who.scope, origin.box, origin.message)
+        body = pieces.upload(self._device, origin.box, origin.message)
         if body is None or body in self._seen or pieces.size(body) != message.claim.bytes:
             return ()
         self._seen.add(body)
         return pieces.keys(body)
 
-    def _begun(self, group: str | None, stream: str | None, name: str | None) -> list[Keys]:
-        """The pieces of the messages in chunks of that name; nothing, if there is none yet."""
-        messages, device = self._reader.messages, self._who.device_id
-        found = messages.stream_id(self._who.account.name, group, stream)
-        if found is None or device is None:
-            return [()]
-        there = [each for each in messages.assemblies(found, device) if each.message == name]
-        return [self._reader.pieces.keys(each.body) for each in there] or [()]
+    def _begun(self, group: str | None, stream: str | None, name: str | None) -> dict[str, Keys]:
+        """Of each batch the pieces of its message in chunks of that name, where there is one."""
+        messages = self._reader.messages
+        found = messages.stream_id(self._account, group, stream)
+        there = [] if found is None else messages.assemblies(found, self._device)
+        keys = self._reader.pieces.keys
+        return {each.batch: keys(each.body) for each in there if each.message == name}
 
     def _look_at(self, keys: Keys, content_type: str | None) -> None:
         """A payload of these pieces: its digest, and whether it is elements."""

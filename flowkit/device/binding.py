@@ -11,7 +11,7 @@ from flowkit.device import bounds
 from flowkit.device.ages import AgeClock
 from flowkit.device.letters import Report, report
 from flowkit.device.opening import Opened
-from flowkit.device.room import Room
+from flowkit.device.room import Room, check_disk
 from flowkit.device.rows import Ledger
 from flowkit.device.salvage import salvage
 from flowkit.errors import FlowKitError, SettingsError
@@ -143,8 +143,10 @@ def kept(db: Db, name: str) -> bytes | None:
     return None if found is None else found[0]
 
 
-def keep_all(db: Db, values: Mapping[str, bytes | None]) -> None:
-    """Write values, or take them out."""
+def keep_all(db: Db, values: Mapping[str, bytes | None], spared: str | None = None) -> None:
+    """Write values, or take them out; if the disk of the path *spared* has room for a put."""
+    if spared is not None:
+        check_disk(db, spared, sum(len(data or b"") for data in values.values()))
     for name, data in values.items():
         if data is None:
             db.execute("DELETE FROM value WHERE name=?", (name,))

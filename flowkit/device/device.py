@@ -428,7 +428,9 @@ class DeviceClient:
             ),
             "properties": Reading(f"{registration.path}/properties", lambda: None, changed),
         }
-        return Listener(self._link, readings, begun=lambda: self._read_properties(registration))
+        made = Listener(self._link, readings, begun=lambda: self._read_properties(registration))
+        self._inbound.on_room = made.look_again
+        return made
 
     def _read_properties(self, registration: Registration) -> None:
         """Everything that has changed while nobody listened."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from threading import Condition
 from time import monotonic
@@ -58,9 +58,13 @@ class Inbound:
 
     Args:
         outbox: the device's file.
+
+    Attributes:
+        on_room: called once more messages are to be fetched again; must not wait.
     """
 
     def __init__(self, outbox: Outbox) -> None:
+        self.on_room: Callable[[], object] = lambda: None
         self._outbox = outbox
         self._turn = Condition()
         self._closed = False
@@ -100,7 +104,11 @@ class Inbound:
         )
 
     def hear(self, message: Mapping[str, Any]) -> None:
-        """Take in a message of the reader of the device's commands."""
+        """Take in a message of the reader of the device's commands.
+
+        Raises:
+            OutboxError: it could not be written, or would fill the disk; the platform keeps it.
+        """
         position = message.get("position")
         if message.get("type") == "gap":
             _log.warning("messages to this device are missing: %s", message.get("reason"))
@@ -116,7 +124,7 @@ class Inbound:
                 "at": drop.get("creationDate") or 0,
             }
         values[_PLACE] = {"position": position, "next": number + len(values)}
-        sizes = self._outbox.keep_all(values)
+        sizes = self._outbox.keep_all(values, spares_disk=True)
         with self._turn:
             self._place = position
             if len(values) > 1:
@@ -150,8 +158,12 @@ class Inbound:
         """Forget a message."""
         self._outbox.keep_all({f"{_KEPT}{number}": None})
         with self._turn:
+            was_full = self._is_full
             self._bytes -= self._sizes.pop(number, 0)
             self._look_at_room()
+            has_come = was_full and not self._is_full
+        if has_come:
+            self.on_room()
 
     def close(self) -> None:
         """Nobody waits any more."""

@@ -70,11 +70,16 @@ class Listener:
         self._connection = link.connection()
         self._ended = threading.Event()
         self._level = 0
+        self._followed: list[str] = []
         self._thread = threading.Thread(target=self._run, name="flowkit-listener", daemon=True)
 
     def start(self) -> None:
         """Begin to listen."""
         self._thread.start()
+
+    def look_again(self) -> None:
+        """A reader has room again: do not wait for the end of a poll. From any thread."""
+        self._connection.cut()
 
     def close(self, timeout_s: float) -> None:
         """Stop; returns within the time."""
@@ -95,13 +100,15 @@ class Listener:
             except Exception:  # noqa: BLE001 - a listener that died would hear nothing any more
                 _log.exception("listening to %s failed", self._link.name)
             self._connection.close()
+            if self._followed != self._with_room():
+                continue  # it was cut for that; nothing is wrong
             self._level += 1
             self._ended.wait(backoff_s(self._level))
 
     def _session(self) -> None:
         """From a new session to its end, or until the readers that have room are others."""
         connection = self._connection
-        followed = self._with_room()
+        followed = self._followed = self._with_room()
         made = connection.ask("POST", ("session",), outside=True)
         address = ("session", str(made.body["id"]), "polling")
         for name in followed:

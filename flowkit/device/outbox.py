@@ -474,14 +474,14 @@ class Outbox:
         """Keep a small JSON value under *name* in the same file; None takes it out."""
         self.keep_all({name: value})
 
-    def keep_all(self, values: Mapping[str, Any]) -> dict[str, int]:
-        """Keep several values in one commit; the bytes of each, as JSON."""
-        given = {
-            name: None if value is None else encode_value(name, value)
-            for name, value in values.items()
-        }
+    def keep_all(self, values: Mapping[str, Any], *, spares_disk: bool = False) -> dict[str, int]:
+        """Keep several values in one commit; the bytes of each, as JSON.
 
-        self._file.write(lambda db: binding.keep_all(db, given))
+        Values that *spare* the *disk* are refused where a put would be.
+        """
+        given = {n: None if v is None else encode_value(n, v) for n, v in values.items()}
+        spared = self.path if spares_disk else None
+        self._file.write(lambda db: binding.keep_all(db, given, spared))
         return {name: len(data or b"") for name, data in given.items()}
 
     def kept_sizes(self, prefix: str) -> dict[str, int]:

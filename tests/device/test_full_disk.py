@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from flowkit.device import Outbox, bounds
+from flowkit.device.inbound import Inbound
 from flowkit.errors import OutboxError
 
 FILL_AND_SETTLE = """
@@ -106,3 +107,24 @@ def test_room_inside_the_file_is_room(tmp_path, monkeypatch):
         box.ack(box.peek("air"))
         box.put("air", {"n": 3})
         assert box.pending.count == 1
+
+
+def test_messages_to_a_device_leave_room_for_sending(tmp_path, monkeypatch):
+    """They stay with the platform, and none is lost; what says where to go on is small."""
+    text = "x" * 2000
+    heard = [
+        {"type": "message", "position": f"p{n}", "value": {"id": f"d{n}", "elems": {"n": text}}}
+        for n in range(2)
+    ]
+    with Outbox(str(tmp_path / "box.db")) as box:
+        inbound = Inbound(box)
+        inbound.hear(heard[0])
+        disk(monkeypatch, bounds.outbox_disk_left_bytes + 3_000)
+        with pytest.raises(OutboxError, match="the disk is full"):
+            inbound.hear(heard[1])
+        assert inbound.place == "p0"
+        box.keep("desired", {"values": {}})  # the document itself is never refused
+        inbound.receive(0).ack()
+        disk(monkeypatch, bounds.outbox_disk_left_bytes + 6_000)
+        inbound.hear(heard[1])
+        assert (inbound.place, inbound.receive(0).id) == ("p1", "d1")

@@ -575,6 +575,28 @@ def test_a_joined_batch_is_bounded(nora, probe, monkeypatch):
     assert (drop["elems"]["truncated"], drop["elems"]["messages"]) == (True, 3)
 
 
+@pytest.mark.parametrize(
+    ("how", "parts", "joined"),
+    [
+        ("plain", (b"0123456789",), b"0123456789"),
+        ("newline", (b"0123456789",), b"0123456789"),
+        ("plain", (b"01234", b"56789"), b"0123456789"),
+        ("newline", (b"01234", b"5678"), b"01234\n5678"),
+    ],
+)
+def test_a_joined_batch_may_be_as_large_as_the_bound(nora, probe, monkeypatch, how, parts, joined):
+    """To the last byte; there is a line end between two payloads alone."""
+    monkeypatch.setattr(limits, "upload_bytes_max", 10)
+    found = stream(nora, messageIdPattern="{uuid}", batching=True, concatenation=how)
+    for data in parts:
+        probe.send(**AIR, batchId="x", data=b64(data))
+    probe.send(**AIR, batchId="x", complete="batch")
+
+    (drop,) = nora.ask("GET", f"/drop?path={found['path']}/batches").body
+    assert payload_of(nora, drop["elems"]["payload"]) == joined
+    assert "truncated" not in drop["elems"]
+
+
 # Chunks
 
 

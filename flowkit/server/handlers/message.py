@@ -389,10 +389,10 @@ class _Posting:
             return
         if feed.body is None:
             feed.body = pieces.begin()
-        if pieces.size(feed.body) + payload.size + 1 > limits.upload_bytes_max:
+        before = between if how == "newline" else b""
+        if pieces.size(feed.body) + len(before) + payload.size > limits.upload_bytes_max:
             feed.is_cut = True
             return
-        before = between if how == "newline" else b""
         if payload.body is not None:
             pieces.append(feed.body, before)
             pieces.copy(payload.body, feed.body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 
 import pytest
@@ -11,7 +12,17 @@ from hypothesis import strategies as st
 from flowkit.server.store.sqlite import FILE_NAME
 from flowkit.server.store.verify import verify
 from tests.scenarios.snapshot import differences, snapshot
-from tests.server.test_message import WRONG, Sender, b64, batches, payload_of, stream, told
+from tests.server.test_arrays import BOX, message
+from tests.server.test_message import (
+    WRONG,
+    Sender,
+    b64,
+    batches,
+    claim,
+    payload_of,
+    stream,
+    told,
+)
 
 BATCHES = st.sampled_from("ab")
 NAMES = st.sampled_from("12")
@@ -81,8 +92,8 @@ class Model:
         return "duplicate"
 
 
-def sent(probe, place, step):
-    """Do a step; what it is told, in a word."""
+def members_of(place, step):
+    """The message that a step sends."""
     kind, batch, *rest = step
     said = {**place, **({} if batch is None else {"batchId": batch})}
     if kind == "close":
@@ -95,7 +106,12 @@ def sent(probe, place, step):
         said["chunkId"] = rest[2]
     if kind == "end" or (kind == "chunk" and rest[3]):
         said["complete"] = "message"
-    answer = probe.send(**said)
+    return said
+
+
+def sent(probe, place, step):
+    """Do a step; what it is told, in a word."""
+    answer = probe.send(**members_of(place, step))
     assert "errors" not in answer, answer
     if answer.get("completed") is False:
         return "nothing"
@@ -133,6 +149,61 @@ def test_messages_are_stored_as_the_model_says(nora, probe, steps):
 
 
 COUNTER = itertools.count()
+
+
+@pytest.fixture
+def pair(nora):
+    """Two devices."""
+    return Sender(nora, "/nora/one"), Sender(nora, "/nora/two")
+
+
+def uploaded(probe, number, said):
+    """The same message, with its payload uploaded before, in two pieces if it has two bytes."""
+    data = base64.b64decode(said["data"])
+    parts = [part for part in (data[:1], data[1:]) if part]
+    for n, part in enumerate(parts):
+        assert probe.visitor.ask("PUT", f"/upload/{BOX}/{message(number)}/{n}", part).status == 200
+    rest = {name: value for name, value in said.items() if name != "data"}
+    return {**rest, "upload": claim(data, len(parts))}
+
+
+def seen(nora, found):
+    """What came of the messages to a stream: payloads, completions with theirs, what is open."""
+    payloads = [payload_of(nora, each["payload"]) for each in told(nora, found, "_message")]
+    answer = nora.ask("GET", f"/drop?path={found['path']}/batches&limit=1000")
+    done = sorted(answer.body, key=lambda drop: drop["id"]) if answer.status == 200 else []
+    joined = [payload_of(nora, each["elems"]["payload"]) for each in done]
+    left = nora.ask("GET", f"/stream/{found['id']}/open").body
+    for each in (*left["batches"], *left["messages"]):
+        del each["device"]
+    return payloads, batches(nora, found), joined, left
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(steps=STEPS, uploads=st.sets(st.integers(0, 13)), how=st.sampled_from(["plain", "newline"]))
+def test_messages_of_one_request_are_stored_as_those_of_many(nora, pair, steps, uploads, how):
+    """All in one array, or each in one of its own: the same answers, and the same is there."""
+    answers, streams = [], []
+    for probe in pair:
+        name = f"s{next(COUNTER)}"
+        streams.append(stream(nora, name, batching=True, concatenation=how))
+        entries = []
+        for at, step in enumerate(steps):
+            said = members_of({"group": "house", "stream": name}, step)
+            if at in uploads and "data" in said:
+                said = uploaded(probe, probe.next, said)
+            entries.append(probe.entry(probe.next, **said))
+            probe.next += 1
+        arrays = [entries] if probe is pair[0] else [[entry] for entry in entries]
+        asked = [probe.visitor.ask("POST", "/drop", array) for array in arrays if array]
+        told_each = [each for answer in asked for each in answer.body]
+        answers.append([{**each, "id": "", "flowId": ""} for each in told_each])
+    assert answers[0] == answers[1]
+    assert not any("errors" in each for each in answers[0])
+    assert seen(nora, streams[0]) == seen(nora, streams[1])
+    assert verify(nora.app.settings.data / FILE_NAME) == []
 
 
 @pytest.mark.parametrize(("members", "_said"), WRONG.values(), ids=WRONG)

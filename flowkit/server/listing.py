@@ -110,8 +110,13 @@ def _at(doc: Any, path: Path) -> Any:
     for segment in path:
         if isinstance(doc, dict):
             doc = doc.get(segment)
-        elif isinstance(doc, list) and meaning.is_index(segment) and int(segment) < len(doc):
+        elif isinstance(doc, list) and _is_in(doc, segment):
             doc = doc[int(segment)]
         else:
             return None
     return doc
+
+
+def _is_in(entries: Sequence[Any], segment: str) -> bool:
+    # More digits than any array has entries: int() refuses thousands of them.
+    return meaning.is_index(segment) and len(segment) < 19 and int(segment) < len(entries)

@@ -128,6 +128,16 @@ def test_a_find_over_devices_is_that_over_their_whole_documents(nora, seed):
     assert found_any > 20
 
 
+def test_an_index_of_thousands_of_digits_is_of_no_entry(nora):
+    """Python itself refuses such numbers."""
+    members = {"path": "/nora/d", "tokenId": "k" + "0" * 24, "reported": {"a": [1, 2]}}
+    nora.app.store.write(lambda w: w.create_object("device", "nora", members, creator="i"))
+
+    for index in ("1", "9" * 20, "9" * 5_000):
+        answer = asked_of(nora, {"sort": f"reported.a.{index}", "order": "asc"})
+        assert (answer.status, len(answer.body)) == (200, 1), answer.errors
+
+
 def test_what_sql_judges_of_devices_and_what_python_does(nora):
     """Stored members are judged by SQL, computed ones and those with defaults by Python."""
     text = "reported.rpm > 5 && deviceId == 'pump-1' && status == 'OK' && tags != null"

@@ -136,7 +136,8 @@ def noun_of(
             shown=lambda one: noun.shown(reader, who, one, call),
             show=show,
         )
-        return sifted(call, query, reader, Kind(kind, _accounts(who, kind), in_part), view)
+        owned = who.account.name if who.is_owner else None
+        return sifted(call, query, reader, Kind(kind, _accounts(who, kind), owned, in_part), view)
 
     parts: dict[str, Any] = {
         "seen": seen_among,

@@ -4,6 +4,10 @@ It takes two steps in one snapshot. The first looks at every object and keeps no
 that are found are ordered by: SQL judges what it can, Python the rest, each object by as few of its
 members as that takes. The second makes what is answered, of the objects on the page alone.
 
+SQL judges nothing but what is the caller's own. Of others' objects, and where a Token asks, a right
+comes before any look: else the patterns of a filter would run over what may not be seen, and
+whether they take too long tells what is there.
+
 The answer is the one that ``listing.look`` gives over whole documents.
 
 Source: protocol 3.6.
@@ -62,12 +66,21 @@ class Kind:
     Attributes:
         name: of the resource.
         accounts: whose they are; None for any.
+        owned: the one among these accounts of which the caller may see all; None for no such.
         in_part: how they are read in part; None: they are read whole.
     """
 
     name: str
     accounts: Sequence[str] | None
+    owned: str | None
     in_part: InPart | None
+
+    def scopes(self) -> list[tuple[Sequence[str] | None, Callable[[Path], bool] | None]]:
+        """The accounts to read, what is owned by itself; and what SQL may judge of each part."""
+        if self.in_part is None or self.owned is None or self.accounts is None:
+            return [(self.accounts, None)]
+        others = [each for each in self.accounts if each != self.owned]
+        return [([self.owned], self.in_part.is_stored), *([(others, None)] if others else [])]
 
     def ways(self, paths: Iterable[Path]) -> Sequence[Path]:
         """What to read for the members at these paths: whole members, in their order.
@@ -97,35 +110,45 @@ class View:
 def sifted(call: Call, query: Query, reader: Reader, kind: Kind, view: View) -> Looked:
     """A find over the objects of a kind."""
     sifter, sort, in_part = reader.sifter, query.sort_path, kind.in_part
-    sieve = sieve_of(
-        kind.name,
-        query.filter,
-        accounts=kind.accounts,
-        is_stored=in_part.is_stored if in_part else None,
-        ways=lambda rest: _judged_by(kind, rest, sort),
-        now_ms=call.now_ms,
-        places=call.places,
-    )
-    passes = judge(
-        sieve.rest,
-        sort,
-        kind.name,
-        now_ms=call.now_ms,
-        places=call.places,
-        search=sifter.search,
-    )
-    looks_at_stored = in_part is not None and _is_about_stored(in_part, sieve.rest, sort)
+    sieves = [
+        sieve_of(
+            kind.name,
+            query.filter,
+            accounts=accounts,
+            is_stored=is_stored,
+            ways=lambda rest: _judged_by(kind, rest, sort),
+            now_ms=call.now_ms,
+            places=call.places,
+        )
+        for accounts, is_stored in kind.scopes()
+    ]
 
-    def key_of(found: StoredObject) -> Key | None:
-        if not view.seen(found):
-            return None
-        return passes(found.doc if looks_at_stored else view.shown(found))
+    def judge_of(sieve: Sieve) -> Callable[[StoredObject], Key | None]:
+        passes = judge(
+            sieve.rest,
+            sort,
+            kind.name,
+            now_ms=call.now_ms,
+            places=call.places,
+            search=sifter.search,
+        )
+        looks_at_stored = in_part is not None and _is_about_stored(in_part, sieve.rest, sort)
 
-    ids = page(sifter.sift(sieve, key_of), query)
+        def key_of(found: StoredObject) -> Key | None:
+            if not view.seen(found):
+                return None
+            return passes(found.doc if looks_at_stored else view.shown(found))
+
+        return key_of
+
+    keys = [key for sieve in sieves for key in sifter.sift(sieve, judge_of(sieve))]
     shown = sifter.show(
-        kind.name, ids, _answered(kind, query), lambda found: view.show(view.shown(found))
+        kind.name,
+        page(keys, query),
+        _answered(kind, query),
+        lambda found: view.show(view.shown(found)),
     )
-    return Looked(shown, _plan(sieve))
+    return Looked(shown, _plan(sieves[0]))
 
 
 def _judged_by(kind: Kind, rest: Filter | None, sort: Path) -> Sequence[Path] | None:
@@ -165,7 +188,7 @@ def _answered(kind: Kind, query: Query) -> Sequence[Path] | None:
 
 
 def _plan(sieve: Sieve) -> Mapping[str, Any]:
-    """The plan in plain words and text, the answer to ``explain=1``."""
+    """The plan in plain words and text, the answer to ``explain=1``; of what is owned, if any."""
     return {
         "sql": sieve.sql,
         "parameters": len(sieve.params),

@@ -31,10 +31,10 @@ _DATES = ("creationDate", "creatorId", "lastEditDate", "lastEditorId")
 _KEPT = frozenset({"id", *_DATES})
 
 ENABLED = "NOT coalesce(json_extract(doc, '$.disabled'), 0)"
+"""Of tracks: whether it runs."""
 
 FOLLOWS = "kind IN ('track', 'mqtt_task') AND json_extract(doc, '$.source') IS NOT NULL"
 """What drops of a flow wait for: Tracks, and MQTT connections that publish them."""
-"""Of tracks: whether it runs."""
 
 BY_ID = f"SELECT {_COLUMNS} FROM object WHERE id = ? AND kind = ?"
 HELD = "SELECT 1 FROM object WHERE id = ? AND kind = ?"

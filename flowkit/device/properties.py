@@ -23,7 +23,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from flowkit.device.entries import Receipt
-from flowkit.errors import FlowKitError, OutboxFull
+from flowkit.errors import FlowKitError, OutboxError, OutboxFull
 from flowkit.protocol.properties import check_patch, check_properties, merge_patch
 
 if TYPE_CHECKING:
@@ -116,7 +116,9 @@ class Properties:
             if present is None:
                 self._outbox.keep("reported", {"values": dict(there), "is_queued": True})
             elif present["values"] != there:
-                with suppress(OutboxFull):  # the next session tries again; this one goes on
+                with suppress(
+                    OutboxFull, OutboxError
+                ):  # the next session tries again; this one goes on
                     self._queue(present["values"])
 
     def hear_change(self, elems: Mapping[str, Any]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from itertools import count
+from types import SimpleNamespace
 
 import pytest
 
@@ -118,6 +120,22 @@ def test_an_update_that_is_refused_leaves_what_was(path):
             properties.report({"n": 2})
         assert properties.reported.values == {"n": 1}
         assert not properties.is_pending
+
+
+def test_a_full_disk_does_not_keep_a_device_from_hearing(path, monkeypatch):
+    """The document that the platform has lost is queued when there is room; the rest is heard."""
+    with Outbox(path) as box:
+        properties = Properties(box, print)
+        properties.report({"n": 1})
+        box.ack(box.peek(REPORTED))
+        full = SimpleNamespace(f_frsize=1, f_bavail=0, f_blocks=1 << 40)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "statvfs", lambda _: full)
+            properties.hear_all(heard(1, {"rate": 1}))
+        assert properties.desired.version == 1
+        assert queued(box) == []
+        properties.hear_all(heard(1, {"rate": 1}))
+        assert len(queued(box)) == 1
 
 
 def test_what_was_dropped_or_refused_is_not_confirmed(path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -70,6 +71,28 @@ def greet_now(sender):
     """As if five minutes had passed."""
     sender._desk._greet_at = 0.0
     sender._desk.news()
+
+
+def test_what_is_between_takes_small_requests_only(platform, box):
+    """A 413 makes smaller requests of a large one; what is too large by itself is a dead letter."""
+    sizes = []
+
+    def rule(method, path, body):
+        if method != "POST" or "/drop" not in path:
+            return None
+        sizes.append(len(body))
+        return (413, {}, envelope(None, 413, ["too large"])) if len(body) > 4_000 else None
+
+    platform.rules = rule
+    texts = ["x" * (5_000 if number == 30 else 200) for number in range(60)]
+    box.put_many("air", [{"path": "/nora/field", "elems": {"t": text}} for text in texts])
+    with sending(box, platform, compression="none") as sender:
+        assert sender.flush(20).count == 0
+        (dead,) = box.dead()
+        assert "413" in dead.error
+        assert json.loads(dead.entry)["elems"]["t"] == texts[30]
+    until(lambda: platform.marks["air"][0] == 60)
+    assert len(sizes) < 60, "one by one"
 
 
 def test_what_a_restored_server_lost_is_sent_again_without_another_put(platform, box):

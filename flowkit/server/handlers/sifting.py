@@ -20,11 +20,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from flowkit.protocol.resources import RESOURCES
-from flowkit.query.meaning import is_index
 from flowkit.query.nodes import Filter, Has, Matches, Path
 from flowkit.query.params import Query
 from flowkit.server.call import Call
-from flowkit.server.fields import json_path
 from flowkit.server.handlers.verbs import Looked, Show
 from flowkit.server.listing import Key, judge, members_of, page
 from flowkit.server.showing import REFERRING
@@ -82,14 +80,14 @@ class Kind:
         others = [each for each in self.accounts if each != self.owned]
         return [([self.owned], self.in_part.is_stored), *([(others, None)] if others else [])]
 
-    def ways(self, paths: Iterable[Path]) -> Sequence[Path]:
-        """What to read for the members at these paths: whole members, in their order.
+    def members(self, paths: Iterable[Path]) -> Sequence[str]:
+        """What to read for these paths: the names of whole members, in their order.
 
         A member that the resource does not have is in no document.
         """
         assert self.in_part is not None
         wanted = {*_ALWAYS, *self.in_part.read, *(path[0] for path in paths)}
-        return [(name,) for name in RESOURCES[self.name].members if name in wanted]
+        return [name for name in RESOURCES[self.name].members if name in wanted]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +114,7 @@ def sifted(call: Call, query: Query, reader: Reader, kind: Kind, view: View) -> 
             query.filter,
             accounts=accounts,
             is_stored=is_stored,
-            ways=lambda rest: _judged_by(kind, rest, sort),
+            members=lambda rest: _judged_by(kind, rest, sort),
             now_ms=call.now_ms,
             places=call.places,
         )
@@ -151,18 +149,11 @@ def sifted(call: Call, query: Query, reader: Reader, kind: Kind, view: View) -> 
     return Looked(shown, _plan(sieves[0]))
 
 
-def _judged_by(kind: Kind, rest: Filter | None, sort: Path) -> Sequence[Path] | None:
+def _judged_by(kind: Kind, rest: Filter | None, sort: Path) -> Sequence[str] | None:
     """What to read of objects to judge them; None for all of them."""
     if kind.in_part is None or not _names_its_members(rest):
         return None
-    asked = list(members_of(rest)) if rest is not None else []
-    ways = kind.ways([*asked, sort])
-    names = {way[0] for way in kind.ways(asked)}
-    # Of a large member that the order alone is about, one value is enough.
-    is_inside = len(sort) > 1 and sort[0] not in names and (sort[0],) in ways
-    if not is_inside or any(map(is_index, sort)) or "\\" in json_path(sort):
-        return ways
-    return [way for way in ways if way != (sort[0],)] + [sort]
+    return kind.members([sort, *(members_of(rest) if rest is not None else ())])
 
 
 def _names_its_members(rest: Filter | None) -> bool:
@@ -178,13 +169,13 @@ def _is_about_stored(in_part: InPart, rest: Filter | None, sort: Path) -> bool:
     return all(map(in_part.is_stored, paths))
 
 
-def _answered(kind: Kind, query: Query) -> Sequence[Path] | None:
+def _answered(kind: Kind, query: Query) -> Sequence[str] | None:
     """What to read of the objects on the page; None for all of them."""
     if kind.in_part is None or query.only is None:
         return None
     named = [tuple(name.split(".")) for name in query.only]
     also = [(name,) for name in REFERRING] if query.refs else []
-    return kind.ways([*named, *also])
+    return kind.members([*named, *also])
 
 
 def _plan(sieve: Sieve) -> Mapping[str, Any]:

@@ -1,8 +1,8 @@
 """Objects of one kind as one statement: those that SQL lets through, and of each what is asked.
 
 An object is one document, so every member has its place in the column ``doc``. What is read of it
-is given by **ways**: the path of a member from the root of the document. Documents may be large and
-many; reading two members of one takes microseconds, decoding the whole of it a millisecond.
+is given by the names of its **members**. Documents may be large and many; reading two members of
+one takes microseconds, decoding the whole of it a millisecond.
 """
 
 # ruff: noqa: S608 - every part of a statement here is a text of ours; what users wrote is a parameter
@@ -28,14 +28,14 @@ class Sieve:
 
     Attributes:
         sql, params: the statement; each row is kind, account, document and state.
-        ways: what is read of a document, which is then an array; None where it is read whole.
+        members: what is read of a document, which is then an array; None where it is read whole.
         where: the condition of the filter alone.
         rest: the part of the filter that Python must ask; None if SQL says all of it.
     """
 
     sql: str
     params: tuple[Any, ...]
-    ways: Sequence[Path] | None
+    members: Sequence[str] | None
     where: str
     rest: Filter | None
 
@@ -46,7 +46,7 @@ def sieve_of(
     *,
     accounts: Sequence[str] | None,
     is_stored: Callable[[Path], bool] | None,
-    ways: Callable[[Filter | None], Sequence[Path] | None],
+    members: Callable[[Filter | None], Sequence[str] | None],
     now_ms: int,
     places: Places | None,
 ) -> Sieve:
@@ -58,7 +58,7 @@ def sieve_of(
         accounts: whose objects; None for all.
         is_stored: whether a member is shown as it is stored, so that SQL may judge it; None where
             SQL shall judge nothing.
-        ways: what to read of each object, given what is left to Python; None for all of it.
+        members: what to read of each object, given what is left to Python; None for all of it.
         now_ms: what AGE measures from, in ms since 1970 UTC.
         places: the table of postal codes.
 
@@ -77,7 +77,7 @@ def sieve_of(
         )
         conditions, rest = translator.split(asked)
     left = None if not rest else rest[0] if len(rest) == 1 else And(tuple(rest))
-    read = ways(left)
+    read = members(left)
     # Each part is a text of ours with numbered parameters: see values.py and fields.py.
     sql = (
         f"SELECT kind, account, {part_of(read, parameters)}, state"
@@ -87,8 +87,10 @@ def sieve_of(
     return Sieve(sql, parameters.of(sql), read, conjunction(conditions), left)
 
 
-def part_of(ways: Sequence[Path] | None, parameters: Parameters) -> str:
-    """The expression that reads *ways* of a document as one array; there must be two at least."""
-    if ways is None:
+def part_of(members: Sequence[str] | None, parameters: Parameters) -> str:
+    """The expression that reads *members* of a document as one array; two of them at least."""
+    if members is None:
         return "doc"
-    return f"jsonb_extract(doc, {', '.join(parameters.add(json_path(way)) for way in ways)})"
+    return (
+        f"jsonb_extract(doc, {', '.join(parameters.add(json_path((name,))) for name in members)})"
+    )

@@ -19,7 +19,6 @@ import apsw
 from flowkit import limits
 from flowkit.errors import BadRequest, NotFound
 from flowkit.protocol.resources import RESOURCES
-from flowkit.query.nodes import Path
 from flowkit.server.ids import Ids
 from flowkit.server.sql import Parameters, Sieve, part_of
 from flowkit.server.store.base import Account, Secret, StoredObject
@@ -91,24 +90,24 @@ class Objects:
         cursor = self._connection.execute(sieve.sql, sieve.params)
         try:
             for row in cursor:
-                yield _in_part(row, sieve.ways)
+                yield _in_part(row, sieve.members)
         finally:
             cursor.close(True)
 
     def parts(
-        self, kind: str, ids: Iterable[str], ways: Sequence[Path] | None
+        self, kind: str, ids: Iterable[str], members: Sequence[str] | None
     ) -> Iterator[StoredObject]:
-        """The objects of that kind with these ids, with no more than *ways* of each; not counted.
+        """The objects of that kind with these ids, with these *members* alone; not counted.
 
         Those that are not there are left out.
         """
         parameters = Parameters()
-        read, named = part_of(ways, parameters), parameters.add(kind)
+        read, named = part_of(members, parameters), parameters.add(kind)
         sql = f"SELECT kind, account, {read}, state FROM object WHERE kind = {named} AND id = ?"
         given = parameters.of(sql)
         for object_id in ids:
             for row in self._connection.execute(sql, (*given, object_id)).fetchall():
-                yield _in_part(row, ways)
+                yield _in_part(row, members)
 
     def holds(self, kind: str, object_id: str) -> bool:
         """Whether there is an object of that kind with that id."""
@@ -278,27 +277,15 @@ class Making:
         self._execute("DELETE FROM group_member WHERE group_id = ?", (group_id,))
 
 
-def _in_part(row: tuple[Any, ...], ways: Sequence[Path] | None) -> StoredObject:
+def _in_part(row: tuple[Any, ...], members: Sequence[str] | None) -> StoredObject:
     """The object of a row of a sieve; what is not there is not in its document either."""
     kind, account, read, state = row
     found: Any = apsw.jsonb_decode(read)
-    if ways is not None:
-        found = _document_of(ways, found)
+    if members is not None:
+        there = zip(members, found, strict=True)
+        found = {name: value for name, value in there if value is not None}
     known: Any = apsw.jsonb_decode(state)
     return StoredObject(kind, account, found, known)
-
-
-def _document_of(ways: Sequence[Path], values: Sequence[Any]) -> dict[str, Any]:
-    """A document that has these values, where there are any, and nothing else."""
-    doc: dict[str, Any] = {}
-    for way, value in zip(ways, values, strict=True):
-        if value is None:
-            continue
-        inside = doc
-        for segment in way[:-1]:
-            inside = inside.setdefault(segment, {})
-        inside[way[-1]] = value
-    return doc
 
 
 def _check(kind: str, members: Mapping[str, Any]) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from flowkit.query.nodes import Path
 from flowkit.server.store.values import StoredObject
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ class ObjectSifter(Protocol):
         self,
         kind: str,
         ids: Sequence[str],
-        ways: Sequence[Path] | None,
+        members: Sequence[str] | None,
         show: Callable[[StoredObject], Any],
     ) -> list[Any]:
         """What *show* makes of these objects, in their order, as JSON text; that is counted.
@@ -49,7 +48,7 @@ class ObjectSifter(Protocol):
         Args:
             kind: of the objects.
             ids: of the objects; one that is not there is left out.
-            ways: what is read of each, at least two members; None for all of it.
+            members: what is read of each, at least two; None for all of it.
             show: makes what is kept.
 
         Raises:

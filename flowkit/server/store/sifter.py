@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 
 import orjson
 
-from flowkit.query.nodes import Path
 from flowkit.server.sql import Sieve
 from flowkit.server.store.base import StoredObject
 from flowkit.server.store.objects import Objects
@@ -65,13 +64,13 @@ class Sifter:
         self,
         kind: str,
         ids: Sequence[str],
-        ways: Sequence[Path] | None,
+        members: Sequence[str] | None,
         show: Callable[[StoredObject], Any],
     ) -> list[Any]:
         """What *show* makes of these objects, in their order, as JSON text."""
         shown = []
         with self._counted():
-            for found in self._paced(self._objects.parts(kind, ids, ways)):
+            for found in self._paced(self._objects.parts(kind, ids, members)):
                 text = orjson.dumps(show(found))
                 self._count(len(text))
                 shown.append(orjson.Fragment(text))

@@ -281,8 +281,8 @@ class _HttpConnection:
             raise ConnectionLost("the connection was cut")
         wire.sock.settimeout(_left(deadline))
         wire.request(method, target, body or None, headers)
-        allow = partial(TimedResponse, allow=lambda sock: sock.settimeout(_left(deadline)))
-        wire.response_class = allow  # type: ignore[assignment]
+        timed = partial(TimedResponse, allow=lambda sock: sock.settimeout(_left(deadline)))
+        wire.response_class = timed  # type: ignore[assignment]  # is called as the class would be
         response = wire.getresponse()
         pieces: list[bytes] = []
         size = 0

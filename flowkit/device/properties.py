@@ -116,9 +116,8 @@ class Properties:
             if present is None:
                 self._outbox.keep("reported", {"values": dict(there), "is_queued": True})
             elif present["values"] != there:
-                with suppress(
-                    OutboxFull, OutboxError
-                ):  # the next session tries again; this one goes on
+                # No room: the next session tries again, and this one goes on.
+                with suppress(OutboxFull, OutboxError):
                     self._queue(present["values"])
 
     def hear_change(self, elems: Mapping[str, Any]) -> None:
